@@ -1,0 +1,125 @@
+"""Waiting for things to become as they should be: bounded, and always saying what is missing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+
+from keystoneauth1.exceptions import ConnectFailure, HttpError
+from openstack.connection import Connection
+from openstack.exceptions import SDKException
+
+from lab import blueprint, cloud, host
+from lab.errors import LabError
+from lab.progress import Progress
+
+INTERVAL = 1.0
+
+_BANNER_PROGRAM = """
+import json, socket, sys
+answers = {}
+for address in json.load(sys.stdin):
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            answers[address] = connection.recv(64).decode("ascii", "replace").strip()
+    except OSError as error:
+        answers[address] = str(error)
+print(json.dumps(answers))
+"""
+
+
+def wait(
+    progress: Progress, title: str, missing: Callable[[], Sequence[str]], *, seconds: float, next_step: str
+) -> None:
+    """Wait until nothing is missing.
+
+    Args:
+        progress: reports the step.
+        title: what is waited for.
+        missing: says what is missing now; an API that does not answer is something that is missing.
+        seconds: the bound.
+        next_step: what to do when it stays missing.
+
+    Raises:
+        LabError: something was still missing after ``seconds``.
+    """
+    with progress.step(title) as step:
+        deadline = time.monotonic() + seconds
+        while left := _ask(missing):
+            step.waiting_for(", ".join(left))
+            if time.monotonic() > deadline:
+                raise LabError(f"{title}: still missing after {seconds:.0f} s: {', '.join(left)}", next_step)
+            time.sleep(INTERVAL)
+
+
+def _ask(missing: Callable[[], Sequence[str]]) -> Sequence[str]:
+    try:
+        return missing()
+    except (ConnectFailure, HttpError, SDKException) as error:
+        return [f"an answer of the API ({error})"]
+
+
+def units_not_active(of: blueprint.Host) -> list[str]:
+    """Units of a host that are enabled and not active.
+
+    Raises:
+        LabError: one has failed for good; waiting would not help.
+    """
+    units = [unit for unit in blueprint.units_of(of) if not unit.endswith("@.service")]
+    states = host.ask(of, "systemctl", "is-active", *units).stdout.split()
+    waiting = []
+    for unit, state in zip(units, states, strict=True):
+        if state == "failed":
+            journal = host.ask(of, "journalctl", "--no-pager", "--output=cat", "--lines=30", f"--unit={unit}").stdout
+            raise LabError(f"on {of.name}: {unit} has failed", f"python -m lab logs {of.name} {unit}", journal)
+        if state != "active":
+            waiting.append(f"{unit.removesuffix('.service')} on {of.name}")
+    return waiting
+
+
+def guests_without_ssh(demo: Connection) -> list[str]:
+    """Instances whose SSH server does not answer from the DHCP namespace of their network, as the seed reaches them."""
+    networks = {network.name: network.id for network in demo.network.networks()}
+    waiting = []
+    for name in dict.fromkeys(instance.network for instance in blueprint.INSTANCES):
+        members = [instance for instance in blueprint.INSTANCES if instance.network == name]
+        answers = banners(f"qdhcp-{networks[name]}", [instance.address for instance in members])
+        waiting += [
+            f"SSH of {instance.name} ({answers.get(instance.address, 'no namespace')})"
+            for instance in members
+            if not answers.get(instance.address, "").startswith("SSH-2.0-")
+        ]
+    return waiting
+
+
+def banners(namespace: str, addresses: Sequence[str], on: blueprint.Host = blueprint.CONTROL) -> dict[str, str]:
+    """What SSH servers answer when they are called from a network namespace of a host; or the error instead."""
+    command = ("ip", "netns", "exec", namespace, "python3", "-c", _BANNER_PROGRAM)
+    result = host.ask(on, *command, stdin=json.dumps(list(addresses)), timeout=60)
+    if result.returncode != 0:
+        return {}
+    answers: dict[str, str] = json.loads(result.stdout)
+    return answers
+
+
+def until_the_cloud_works(progress: Progress, admin: Connection, demo: Connection) -> None:
+    """Wait for everything that makes the lab a cloud that works."""
+    look = "python -m lab status shows what is wrong; then python -m lab up"
+    wait(progress, "Neutron agents alive", lambda: cloud.missing_agents(admin), seconds=180, next_step=look)
+    wait(progress, "hypervisors up", lambda: cloud.missing_computes(admin), seconds=180, next_step=look)
+    wait(
+        progress,
+        "instances and their ports ACTIVE",
+        lambda: cloud.instances_not_active(demo),
+        seconds=300,
+        next_step=look,
+    )
+    wait(
+        progress,
+        "routers have an active agent",
+        lambda: cloud.routers_without_master(admin),
+        seconds=180,
+        next_step=look,
+    )
+    wait(progress, "guests answer SSH", lambda: guests_without_ssh(demo), seconds=240, next_step=look)

@@ -1,0 +1,154 @@
+"""The guests' image: a Debian cloud kernel, an initramfs of busybox and dropbear, and a disk of 1 MiB for the host key.
+
+CirrOS cannot be downloaded everywhere; this guest says on its console and offers over SSH what CirrOS does.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from lab import blueprint, image, paths
+from lab.errors import LabError
+from lab.run import attempt, run
+
+FILES = Path(__file__).resolve().parent / "recipe" / "guest"
+DISK_BYTES = 1024**2
+# What the guest loads at its start, with what these need.
+MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "ext2", "evdev", "button")
+PROBE_BOOTED = "lab-guest: probe booted"
+PROBE_SECONDS = 30
+_PRIVILEGED_APPLETS = ("ping", "ping6", "traceroute", "arping", "su")
+
+
+def ensure(hosts_image: Path) -> Path:
+    """The guests' image that goes with a hosts' image; made when it is not there.
+
+    Returns:
+        a directory with ``vmlinuz``, ``initrd`` and ``disk``.
+
+    Raises:
+        LabError: the kernel's package is not where the recipe puts it, or a program failed.
+    """
+    files = sorted(path for path in FILES.rglob("*") if path.is_file())
+    target = paths.cache() / f"guest-{image.fingerprint([*files, Path(__file__)], hosts_image.name)}"
+    if target.is_dir():
+        return target
+    for old in paths.cache().glob("guest-*"):
+        shutil.rmtree(old)
+    partial = target.with_name(target.name + ".partial")
+    _build(hosts_image / "rootfs", partial)
+    partial.rename(target)
+    return target
+
+
+def _build(rootfs: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=rootfs / "root") as scratch:
+        work = Path(scratch)
+        kernel, initramfs = work / "kernel", work / "initramfs"
+        release = _unpack_kernel(rootfs, kernel)
+        shutil.copy(kernel / f"boot/vmlinuz-{release}", target / "vmlinuz")
+        _fill(rootfs, initramfs)
+        _copy_modules(rootfs, kernel, initramfs, release)
+        inside = "/" + str(initramfs.relative_to(rootfs))
+        script = 'cd "$1" && find . | cpio --quiet -H newc -o | zstd -q -10'
+        packed = work / "initrd"
+        run(["chroot", str(rootfs), "sh", "-c", script + f' > "$1/../{packed.name}"', "pack", inside], timeout=120)
+        shutil.copy(packed, target / "initrd")
+    disk = target / "disk"
+    with disk.open("wb") as stream:
+        stream.truncate(DISK_BYTES)
+    run(["mke2fs", "-q", "-F", "-t", "ext2", "-m", "0", "-L", "lab-guest", str(disk)])
+
+
+def boots_under_kvm(hosts_image: Path, guest: Path) -> bool:
+    """Whether the guest really boots on this machine's KVM, tried once with QEMU and no network.
+
+    A /dev/kvm that is there proves little: nested ones exist on which a stock kernel hangs.
+    """
+    command = [
+        *(
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--as-pid2",
+            "--private-network",
+            "--volatile=overlay",
+        ),
+        f"--directory={hosts_image / 'rootfs'}",
+        f"--bind-ro={guest}:/mnt",
+        "--bind=/dev/kvm",
+        *("timeout", str(PROBE_SECONDS), "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "192"),
+        *("-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
+        *("-kernel", "/mnt/vmlinuz", "-initrd", "/mnt/initrd", "-append", "console=ttyS0 panic=-1 lab.probe"),
+    ]
+    result = attempt(command, timeout=PROBE_SECONDS + 30)
+    return PROBE_BOOTED in result.stdout
+
+
+def _unpack_kernel(rootfs: Path, target: Path) -> str:
+    archives = list((rootfs / image.KERNEL).glob("linux-image-*.deb"))
+    if len(archives) != 1:
+        raise LabError(
+            f"expected one kernel package in {rootfs / image.KERNEL}, found {len(archives)}", "python -m lab up"
+        )
+    run(["dpkg-deb", "--extract", str(archives[0]), str(target)])
+    return next((target / "lib/modules").iterdir()).name
+
+
+def _fill(rootfs: Path, initramfs: Path) -> None:
+    shutil.copytree(FILES, initramfs)
+    for folder in ("bin", "sbin", "proc", "sys", "dev", "run", "root", "lib", "lib64", "home/cirros"):
+        (initramfs / folder).mkdir(parents=True, exist_ok=True)
+    shutil.copy(rootfs / "bin/busybox", initramfs / "bin/busybox")
+    run(["chroot", str(initramfs), "/bin/busybox", "--install", "-s", "/bin"])
+    for applet in _PRIVILEGED_APPLETS:
+        program = initramfs / "bin" / applet
+        program.unlink(missing_ok=True)
+    # One setuid copy for what a user may do as root: raw sockets, and becoming root, which has no password in a guest.
+    privileged = initramfs / "bin" / _PRIVILEGED_APPLETS[0]
+    shutil.copy(rootfs / "bin/busybox", privileged)
+    privileged.chmod(0o4755)
+    for applet in _PRIVILEGED_APPLETS[1:]:
+        (initramfs / "bin" / applet).hardlink_to(privileged)
+    for name in ("usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/sbin/ethtool"):
+        _copy_with_libraries(rootfs, initramfs, name)
+    password = run(["chroot", str(rootfs), "openssl", "passwd", "-6", "-stdin"], stdin=blueprint.GUEST_PASSWORD).strip()
+    shadow = initramfs / "etc/shadow"
+    shadow.write_text(
+        f"root::19000:0:99999:7:::\n{blueprint.GUEST_USER}:{password}:19000:0:99999:7:::\n", encoding="ascii"
+    )
+    shadow.chmod(0o600)
+
+
+def _copy_with_libraries(rootfs: Path, initramfs: Path, program: str) -> None:
+    target = initramfs / program
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(rootfs / program, target)
+    for line in run(["chroot", str(rootfs), "ldd", f"/{program}"]).splitlines():
+        library = next((word for word in line.split() if word.startswith("/")), None)
+        if library:
+            copy = initramfs / library.lstrip("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(rootfs / library.lstrip("/"), copy)
+
+
+def _copy_modules(rootfs: Path, kernel: Path, initramfs: Path, release: str) -> None:
+    run(["chroot", str(rootfs), "depmod", "-b", "/" + str(kernel.relative_to(rootfs)), release])
+    source = kernel / "lib/modules" / release
+    needs: dict[str, list[str]] = {}
+    for line in (source / "modules.dep").read_text(encoding="utf-8").splitlines():
+        module, _, others = line.partition(":")
+        needs[module] = others.split()
+    by_name = {Path(path).name.removesuffix(".ko").replace("-", "_"): path for path in needs}
+    target = initramfs / "lib/modules" / release
+    for name in MODULES:
+        if name not in by_name:
+            continue  # built into the kernel
+        for path in [by_name[name], *needs[by_name[name]]]:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / path, target / path)
+    run(["chroot", str(rootfs), "depmod", "-b", "/" + str(initramfs.relative_to(rootfs)), release])

@@ -1,0 +1,82 @@
+"""The lab that the tests bring up, and how they meet it: through the files that it writes for the suite, as a user would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openstack
+import pytest
+from openstack.connection import Connection
+
+from tests.lab.machine_state import MachineState
+
+SITE = Path("/var/lib/ovnshift-lab/site")
+LabCommand = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass
+class Lab:
+    """The lab that is up."""
+
+    command: LabCommand
+    before: MachineState
+    up_output: str
+    site: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.site = tomllib.loads((SITE / "site.toml").read_text(encoding="utf-8"))
+
+    def ssh(self, host: str, *command: str, timeout: float = 60, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command on a host over SSH, as the user that the site file's SSH configuration names."""
+        return subprocess.run(
+            ["ssh", "-F", self.site["ssh"]["config"], host, "--", *command],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def cloud(self, project: str = "") -> Connection:
+        """Log in with the lab's clouds.yaml."""
+        name = self.site["cloud"]["name"] + (f"-{project}" if project else "")
+        return openstack.connect(cloud=name, config_files=[self.site["cloud"]["clouds_file"]], load_envvars=False)
+
+    def namespace_of(self, network: str) -> str:
+        """The DHCP namespace of a network."""
+        found = self.cloud("demo").network.find_network(network, ignore_missing=False)
+        return f"qdhcp-{found.id}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def before(lab_command: LabCommand) -> MachineState:
+    """The machine as it was without a lab; one that is up is taken down first, since these tests break it anyway."""
+    result = lab_command("down")
+    assert result.returncode == 0, result.stdout
+    return MachineState.now()
+
+
+@pytest.fixture(scope="session")
+def lab(lab_command: LabCommand, before: MachineState, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab, up. Taken down at the end, whatever happened in between."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        sys.stdout.write("\nbringing the lab up (the first time on a machine this takes about ten minutes)\n")
+        sys.stdout.flush()
+        result = lab_command("up", timeout=1800)
+        sys.stdout.write(result.stdout)
+    assert result.returncode == 0, result.stdout
+    yield Lab(lab_command, before, result.stdout)
+    result = lab_command("down")
+    assert result.returncode == 0, result.stdout
