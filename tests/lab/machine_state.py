@@ -1,4 +1,4 @@
-"""What a run must leave as it found it: namespaces, links, addresses, routes, mounts, filters, sysctls, control groups, processes."""
+"""What a run must leave as it found it: namespaces, links, routes, mounts, filters, sysctls, control groups, processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def _processes() -> list[str]:
             continue
         text = arguments.replace(b"\0", b" ").decode(errors="replace").strip()
         # Only what a lab consists of: others on this machine come and go.
-        if re.search(r"nspawn|lab\.supervisor|/var/lib/ovnshift-lab|neutron|nova-|mariadbd|qemu-system|keepalived|beam\.smp", text):
+        if re.search(
+            r"nspawn|lab\.supervisor|/var/lib/ovnshift-lab|neutron|nova-|mariadbd|qemu-system|keepalived|beam\.smp",
+            text,
+        ):
             found.append(text)
     return sorted(found)
 
@@ -71,10 +74,15 @@ class MachineState:
                 ],
                 "sysctl": [line for line in _lines("sysctl", "--all", "--ignore") if not _MOVING.match(line)],
                 "cgroups": sorted(
-                    str(path) for path in Path("/sys/fs/cgroup").glob("**/") if "ovnshift" in path.name or "machine" in path.name
+                    str(path)
+                    for path in Path("/sys/fs/cgroup").glob("**/")
+                    if "ovnshift" in path.name or "machine" in path.name
                 ),
                 "processes": _processes(),
-                "resolver": [Path("/etc/resolv.conf").read_text(encoding="utf-8"), Path("/etc/hosts").read_text(encoding="utf-8")],
+                "resolver": [
+                    Path("/etc/resolv.conf").read_text(encoding="utf-8"),
+                    Path("/etc/hosts").read_text(encoding="utf-8"),
+                ],
                 "nspawn": sorted(str(path) for path in Path("/run/systemd/nspawn").glob("*/*")),
             }
         )

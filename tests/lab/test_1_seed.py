@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -105,7 +106,13 @@ def test_ssh_with_key(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("vm-db2", "vm-db1"), ("vm-web1", "vm-web2"), ("vm-web1", "vm-app1"), ("vm-web2", "vm-app1"), ("vm-web2", "vm-app2")],
+    [
+        ("vm-db2", "vm-db1"),
+        ("vm-web1", "vm-web2"),
+        ("vm-web1", "vm-app1"),
+        ("vm-web2", "vm-app1"),
+        ("vm-web2", "vm-app2"),
+    ],
 )
 def test_icmp_between_guests(lab: Lab, source: str, target: str) -> None:
     with Guest(lab, BY_NAME[source]) as guest:
@@ -198,7 +205,9 @@ def test_security_groups_are_iptables_with_ipset(lab: Lab) -> None:
 
 @pytest.mark.parametrize("host", [each.name for each in blueprint.HOSTS])
 def test_hosts_are_reached_by_name_with_a_key_and_have_their_own_systemd(lab: Lab, host: str) -> None:
-    result = lab.ssh(host, "hostname; sudo id -un; ps -o comm= -p 1; systemctl is-system-running; systemctl --failed --plain")
+    result = lab.ssh(
+        host, "hostname; sudo id -un; ps -o comm= -p 1; systemctl is-system-running; systemctl --failed --plain"
+    )
     lines = result.stdout.splitlines()
     assert lines[:4] == [host, "root", "systemd", "running"], result
 
@@ -206,7 +215,9 @@ def test_hosts_are_reached_by_name_with_a_key_and_have_their_own_systemd(lab: La
 def test_hosts_have_namespaces_of_their_own(lab: Lab) -> None:
     seen: dict[str, set[str]] = {}
     for host in blueprint.HOSTS:
-        links = lab.ssh(host.name, "sudo readlink /proc/1/ns/net /proc/1/ns/mnt /proc/1/ns/pid /proc/1/ns/uts").stdout.split()
+        links = lab.ssh(
+            host.name, "sudo readlink /proc/1/ns/net /proc/1/ns/mnt /proc/1/ns/pid /proc/1/ns/uts"
+        ).stdout.split()
         assert len(links) == 4
         seen[host.name] = set(links)
     for one, other in itertools.combinations(seen, 2):
@@ -219,10 +230,10 @@ def test_hosts_do_not_lead_to_the_internet(lab: Lab) -> None:
 
 
 def test_the_database_login_can_read_neutron_and_make_a_scratch_schema(lab: Lab) -> None:
-    login = lab.site["database"]["defaults_file"]
-    result = lab.ssh("infra1", "cat >/tmp/login && mariadb --defaults-file=/tmp/login -N -e "
-                     "'SELECT COUNT(*) FROM ports; CREATE DATABASE ovnshift_scratch; DROP DATABASE ovnshift_scratch;'; rm /tmp/login",
-                     stdin=open(login).read())  # noqa: PTH123, SIM115
+    login = Path(lab.site["database"]["defaults_file"]).read_text(encoding="utf-8")
+    statements = "SELECT COUNT(*) FROM ports; CREATE DATABASE ovnshift_scratch; DROP DATABASE ovnshift_scratch;"
+    command = f"mariadb --defaults-file=/dev/stdin -N -e '{statements}'"
+    result = lab.ssh("infra1", command, stdin=login)
     assert int(result.stdout) > 20, result
 
 

@@ -29,19 +29,24 @@ def rendered(host: Host, plan: rootfs.Plan) -> dict[str, str]:
 
 @pytest.mark.parametrize("vlan", [False, True])
 @pytest.mark.parametrize("host", blueprint.HOSTS, ids=lambda host: host.name)
-def test_every_file_renders_and_every_ini_parses(host: Host, vlan: bool, tmp_path: Path) -> None:
+def test_every_file_renders_and_every_ini_parses(host: Host, tmp_path: Path, *, vlan: bool) -> None:
     files = rendered(host, plan(tmp_path, vlan=vlan))
     for name, text in files.items():
         assert "{{" not in text, name
         assert "{%" not in text, name
-        if name.endswith((".conf", ".ini")) and name.startswith(("/etc/nova", "/etc/neutron", "/etc/glance", "/etc/keystone")):
+        if name.endswith((".conf", ".ini")) and name.startswith(
+            ("/etc/nova", "/etc/neutron", "/etc/glance", "/etc/keystone")
+        ):
             parser = configparser.RawConfigParser(strict=True)  # a section that comes twice is an error
             parser.read_string(text, name)
 
 
 def test_flat_provider_networks_are_mapped_to_their_nics(tmp_path: Path) -> None:
     files = rendered(blueprint.CONTROL, plan(tmp_path, vlan=False))
-    assert "physical_interface_mappings = vlan100:eth2,vlan200:eth3\n" in files["/etc/neutron/plugins/ml2/linuxbridge_agent.ini"]
+    assert (
+        "physical_interface_mappings = vlan100:eth2,vlan200:eth3\n"
+        in files["/etc/neutron/plugins/ml2/linuxbridge_agent.ini"]
+    )
     assert "flat_networks = vlan100,vlan200\n" in files["/etc/neutron/plugins/ml2/ml2_conf.ini"]
 
 
@@ -82,4 +87,10 @@ def test_shell_scripts_parse(script: Path) -> None:
 
 def test_packages_are_pinned_where_the_version_matters() -> None:
     pinned = {line.split("=")[0] for line in image.packages() if "=" in line}
-    assert {"neutron-linuxbridge-agent", "nova-compute", "ovn-central", "openvswitch-switch", "mariadb-server"} <= pinned
+    assert {
+        "neutron-linuxbridge-agent",
+        "nova-compute",
+        "ovn-central",
+        "openvswitch-switch",
+        "mariadb-server",
+    } <= pinned

@@ -1,0 +1,47 @@
+# Two commands: `make rehearsal` and `make test`. Both set up what they need first, on a fresh Debian 12.
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.requirements
+APT_PACKAGES := $(shell sed -e '/^\#/d' -e '/^$$/d' requirements/apt.txt)
+
+.PHONY: help setup test check unit lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## apt and pip packages, .venv
+
+# Only what is missing is installed, so that this is quick the second time and works without a network then.
+$(STAMP): requirements/apt.txt requirements/requirements.txt
+	@missing=$$(dpkg-query --show --showformat='$${db:Status-Status} $${Package}\n' $(APT_PACKAGES) 2>&1 | awk '$$1 != "installed"'); \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" -ne 0 ]; then echo "packages are missing and only root can install them: sudo make setup" >&2; exit 1; fi; \
+	    apt-get -o Acquire::Retries=3 -q update && \
+	    DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -q -y --no-install-recommends install $(APT_PACKAGES); \
+	fi
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/requirements.txt
+	touch $@
+
+check: $(STAMP) ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(STAMP) ## the tests that need no lab
+	$(BIN)/pytest tests/unit
+
+test: check ## all of the suite's own tests, on a lab that they bring up and take down
+	$(BIN)/pytest tests --junit-xml=reports/test.xml
+
+lock: $(STAMP) ## pin what requirements.in asks for, with hashes
+	$(BIN)/python -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet 'pip-tools==7.6.2'
+	$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+	    --no-emit-options --no-header --output-file requirements/requirements.txt requirements/requirements.in
+
+clean: ## the lab and the virtual environment; the cached image stays
+	if [ -x $(BIN)/python ]; then $(BIN)/python -m lab down; fi
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The library that the phases are written in."""

@@ -1,0 +1,77 @@
+"""``reset`` comes back to the state right after ``up``, from whatever was done to the cloud."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from lab import paths
+from tests.lab.conftest import Lab
+from tests.lab.probes import ping
+
+
+def database(lab: Lab) -> str:
+    """Neutron's and Nova's rows, without what changes by itself."""
+    command = (
+        "sudo mariadb-dump --skip-comments --skip-dump-date --order-by-primary --compact --no-create-info"
+        " neutron networks networksegments subnets ports ml2_port_bindings routers floatingips securitygrouprules"
+        " ml2_vxlan_allocations ipallocations"
+    )
+    return lab.ssh("infra1", command).stdout
+
+
+def configuration(lab: Lab, host: str) -> str:
+    return lab.ssh(
+        host, "sudo find /etc -type f -exec sha256sum {} + | sort -k2; systemctl list-unit-files --state=enabled"
+    ).stdout
+
+
+def test_reset_undoes_everything(lab: Lab) -> None:
+    rows = database(lab)
+    files = {host: configuration(lab, host) for host in ("infra1", "compute1", "edge")}
+    assert "vlan100" in rows
+
+    cloud = lab.cloud()
+    for name in ("vm-web1", "vm-db2"):
+        cloud.compute.delete_server(cloud.compute.find_server(name, all_projects=True), force=True)
+    lab.ssh("infra1", "sudo mariadb -e 'DROP DATABASE neutron'")
+    lab.ssh("infra1", "sudo systemctl disable --now rabbitmq-server; sudo rm -rf /etc/neutron /var/lib/mysql/nova")
+    lab.ssh(
+        "infra2",
+        "sudo ip -all netns delete; sudo ip link delete eth1; sudo rm -rf /usr/lib/python3/dist-packages/neutron",
+    )
+    lab.ssh("infra3", "sudo systemctl poweroff")
+    lab.ssh("compute1", "sudo sh -c 'pkill -9 qemu; rm -rf /etc/nova /var/lib/nova/instances; touch /etc/stray'")
+    lab.ssh("edge", "sudo ip address flush dev eth2")
+    subprocess.run(["ip", "link", "delete", lab.site["cloud"]["only_through"]], check=True)
+    (paths.SITE / "clouds.yaml").unlink()
+
+    result = lab.command("reset")
+    assert result.returncode == 0, result.stdout
+
+    assert database(lab) == rows
+    assert {host: configuration(lab, host) for host in files} == files
+    passed, output = ping(lab, "edge", None, "192.168.100.90")
+    assert passed, output
+    assert lab.command("status").returncode == 0
+
+
+def test_guests_keep_their_host_keys(lab: Lab) -> None:
+    """A guest is the same guest after a reset: its SSH host key, on its disk, is the one it had."""
+    scan = f"sudo ip netns exec {lab.namespace_of('web')} ssh-keyscan -t ed25519 10.5.0.121 2>/dev/null"
+    before = lab.ssh("infra1", scan).stdout
+    assert "ssh-ed25519" in before
+    cloud = lab.cloud()
+    server = cloud.compute.find_server("vm-web1", all_projects=True, ignore_missing=False)
+    cloud.compute.stop_server(server)
+    cloud.compute.wait_for_server(server, status="SHUTOFF", wait=60)
+    cloud.compute.start_server(server)
+    cloud.compute.wait_for_server(server, status="ACTIVE", wait=60)
+    assert lab.command("up").returncode == 0
+    assert lab.ssh("infra1", scan).stdout == before
+
+
+def test_the_state_is_kept_in_the_cache() -> None:
+    kept = [place for place in Path(paths.cache()).glob("cloud-*") if place.name.count(".") == 0]
+    assert len(kept) == 1
+    assert kept[0].stat().st_mode & 0o077 == 0, "others can read the cloud's passwords"

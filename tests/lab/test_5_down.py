@@ -1,0 +1,72 @@
+"""``down`` gets back to a clean machine, whatever is left of the lab, and from whichever checkout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from lab import blueprint, host, paths, processes, teardown
+from tests.lab.conftest import Lab, LabCommand
+from tests.lab.machine_state import MachineState
+from tests.lab.test_2_life import other_checkout
+
+
+def assert_clean(before: MachineState) -> None:
+    assert teardown.traces() == []
+    assert before.differences(MachineState.now()) == []
+
+
+def test_down_leaves_no_trace(lab: Lab) -> None:
+    result = lab.command("down")
+    assert result.returncode == 0, result.stdout
+    assert_clean(lab.before)
+
+
+def test_down_of_nothing_is_fine(lab: Lab) -> None:
+    result = lab.command("down")
+    assert result.returncode == 0
+    assert "there is no lab on this machine" in result.stdout
+
+
+def test_commands_that_need_a_lab_say_so(lab: Lab) -> None:
+    for command in (("status",), ("reset",), ("shell", "infra1", "true"), ("logs", "infra1")):
+        result = lab.command(*command)
+        assert result.returncode == 1, command
+        assert "python -m lab up" in result.stdout, command
+
+
+def start_and_kill(at_least: int) -> None:
+    """Begin an ``up`` and kill it as soon as some hosts are there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lab", "up"], cwd=paths.PROJECT_ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while sum(host.leader(each) is not None for each in blueprint.HOSTS) < at_least:
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_another_checkout_removes_a_half_built_lab_whose_supervisors_were_killed(
+    lab: Lab, lab_command: LabCommand, tmp_path: Path
+) -> None:
+    start_and_kill(at_least=2)
+    for pid in processes.members():
+        if "lab.supervisor" in processes.command_line(pid):
+            os.kill(pid, signal.SIGKILL)
+    result = lab_command("down", cwd=other_checkout(tmp_path))
+    assert result.returncode == 0, result.stdout
+    assert_clean(lab.before)
+
+
+def test_down_does_without_its_record(lab: Lab) -> None:
+    start_and_kill(at_least=1)
+    paths.RECORD.write_text("{ rubbish", encoding="utf-8")
+    for each in blueprint.HOSTS:
+        (host.place(each) / "run.json").unlink(missing_ok=True)
+    assert "down" in lab.command("status").stdout
+    result = lab.command("down")
+    assert result.returncode == 0, result.stdout
+    assert_clean(lab.before)

@@ -1,0 +1,1 @@
+"""Phase 3: the same measured again, compared, and the final state."""

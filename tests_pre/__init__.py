@@ -1,0 +1,1 @@
+"""Phase 1: readiness and baseline. Changes nothing in the cloud."""
