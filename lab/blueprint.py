@@ -191,7 +191,7 @@ FLOATING_NETWORK = "vlan100"
 SECURITY_GROUP = "ping-and-ssh"
 FLAVOR = "lab-guest"
 # MiB. 64 is too little for the kernel.
-GUEST_MEMORY = 128
+GUEST_MEMORY = 96
 IMAGE = "lab-guest"
 KEYPAIR = "lab"
 GUEST_USER = "cirros"

@@ -168,20 +168,21 @@ def _security_group(demo: Connection) -> None:
             name=blueprint.SECURITY_GROUP, description="ICMP and SSH in, nothing else"
         )
     wanted: list[dict[str, Any]] = [
-        {"protocol": "icmp"},
-        {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22},
+        {"protocol": "icmp", "remote_ip_prefix": "0.0.0.0/0"},
+        {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22, "remote_ip_prefix": "0.0.0.0/0"},
+        # Lets nothing in that the first does not; the group's members become an ipset, as in any cloud of some size.
+        {"protocol": "icmp", "remote_group_id": group.id},
     ]
     present = {
-        (rule.protocol, rule.port_range_min)
+        (rule.protocol, rule.remote_group_id)
         for rule in demo.network.security_group_rules(security_group_id=group.id, direction="ingress")
     }
     for rule in wanted:
-        if (rule["protocol"], rule.get("port_range_min")) not in present:
+        if (rule["protocol"], rule.get("remote_group_id")) not in present:
             demo.network.create_security_group_rule(
                 security_group_id=group.id,
                 direction="ingress",
                 ether_type="IPv4",
-                remote_ip_prefix="0.0.0.0/0",
                 **rule,
             )
 

@@ -53,6 +53,12 @@ def plug(interface: str, bridge: str) -> bool:
     return attempt(inside("ip", "link", "set", interface, "master", bridge, "up")).returncode == 0
 
 
+def unplug(interface: str) -> None:
+    """Remove a NIC of a host that is gone; the kernel takes its time to do that by itself."""
+    if attempt(inside("ip", "link", "show", interface)).returncode == 0:
+        attempt(inside("ip", "link", "delete", interface))  # it may have gone meanwhile
+
+
 def machine_has_veth() -> bool:
     """Whether the lab's interface is on this machine."""
     return attempt(["ip", "link", "show", blueprint.LAB_VETH]).returncode == 0

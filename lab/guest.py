@@ -19,7 +19,6 @@ DISK_BYTES = 1024**2
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "ext2", "evdev", "button")
 PROBE_BOOTED = "lab-guest: probe booted"
 PROBE_SECONDS = 30
-_PRIVILEGED_APPLETS = ("ping", "ping6", "traceroute", "arping", "su")
 
 
 def ensure(hosts_image: Path) -> Path:
@@ -105,15 +104,9 @@ def _fill(rootfs: Path, initramfs: Path) -> None:
         (initramfs / folder).mkdir(parents=True, exist_ok=True)
     shutil.copy(rootfs / "bin/busybox", initramfs / "bin/busybox")
     run(["chroot", str(initramfs), "/bin/busybox", "--install", "-s", "/bin"])
-    for applet in _PRIVILEGED_APPLETS:
-        program = initramfs / "bin" / applet
-        program.unlink(missing_ok=True)
-    # One setuid copy for what a user may do as root: raw sockets, and becoming root, which has no password in a guest.
-    privileged = initramfs / "bin" / _PRIVILEGED_APPLETS[0]
-    shutil.copy(rootfs / "bin/busybox", privileged)
-    privileged.chmod(0o4755)
-    for applet in _PRIVILEGED_APPLETS[1:]:
-        (initramfs / "bin" / applet).hardlink_to(privileged)
+    # busybox gives its privileges up for all but the programs that need them: ping's raw sockets, and su, since root has
+    # no password in a guest.
+    (initramfs / "bin/busybox").chmod(0o4755)
     for name in ("usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/sbin/ethtool"):
         _copy_with_libraries(rootfs, initramfs, name)
     password = run(["chroot", str(rootfs), "openssl", "passwd", "-6", "-stdin"], stdin=blueprint.GUEST_PASSWORD).strip()

@@ -18,6 +18,8 @@ from lab.errors import LabError, NotUp
 from lab.run import attempt, environment, run
 
 BOOT_SECONDS = 120
+# How long a supervisor has to appear in its control group.
+START_SECONDS = 5
 POWER_OFF_SECONDS = 60
 
 
@@ -122,17 +124,18 @@ def wait_until_booted(hosts: Sequence[Host], waiting_for: Callable[[str], None],
     Raises:
         LabError: one did not; the message has the end of its console.
     """
-    deadline = time.monotonic() + timeout
+    begin = time.monotonic()
     missing = list(hosts)
     while missing:
         missing = [host for host in missing if not _has_booted(host)]
         waiting_for(", ".join(host.name for host in missing))
-        if missing and time.monotonic() > deadline:
-            host = missing[0]
+        given_up = [host for host in missing if supervisor(host) is None and time.monotonic() > begin + START_SECONDS]
+        if given_up or (missing and time.monotonic() > begin + timeout):
+            host = (given_up or missing)[0]
             logs = (paths.LOGS / f"{host.name}.supervisor", console(host))
             tail = "\n".join(path.read_text(errors="replace")[-1500:] for path in logs if path.exists())
             raise LabError(
-                f"host {host.name} did not boot within {timeout:.0f} s",
+                f"host {host.name} did not boot" + ("" if given_up else f" within {timeout:.0f} s"),
                 f"read {console(host)}, then python -m lab up again",
                 tail,
             )

@@ -78,7 +78,7 @@ def check(addresses: blueprint.Addresses, *, image_is_cached: bool, place: Path,
             f"this machine has {memory / GIB:.1f} GiB of memory, the lab needs {NEEDED_MEMORY // GIB} GiB",
             "use a larger machine",
         )
-    _check_disk(place, NEEDED_DISK, "the hosts")
+    _check_disk(place, NEEDED_DISK, "what the hosts write")
     if not image_is_cached:
         _check_disk(cache, NEEDED_DISK_IMAGE, "the image")
     check_addresses(addresses)
@@ -90,7 +90,7 @@ def _check_disk(place: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise LabError(
-            f"{existing} has {free / GIB:.1f} GiB free, {what} need {needed / GIB:.0f} GiB",
+            f"{existing} has {free / GIB:.1f} GiB free, {what} needs {needed / GIB:.0f} GiB",
             "make room there, or set OVNSHIFT_LAB_CACHE to a place with room for the image",
         )
 

@@ -75,6 +75,8 @@ def main(host: str, root: str, console: str, *plugs: str) -> int:
     signal.signal(signal.SIGTERM, power_off)
     boots = 0
     while True:
+        for nic in nics:
+            fabric.unplug(veth(host, nic))
         with Path(console).open("ab") as stream:
             current = subprocess.Popen(
                 nspawn_command(host, root, nics),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import openstack
 import pytest
+from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 
 from tests.lab.machine_state import MachineState
@@ -46,7 +47,8 @@ class Lab:
     def cloud(self, project: str = "") -> Connection:
         """Log in with the lab's clouds.yaml."""
         name = self.site["cloud"]["name"] + (f"-{project}" if project else "")
-        return openstack.connect(cloud=name, config_files=[self.site["cloud"]["clouds_file"]], load_envvars=False)
+        config = OpenStackConfig(config_files=[self.site["cloud"]["clouds_file"]], load_envvars=False)
+        return Connection(config=config.get_one(name))
 
     def namespace_of(self, network: str) -> str:
         """The DHCP namespace of a network."""
@@ -60,9 +62,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.lab)
 
 
+# For whoever works on a test: use the lab that is up, and leave it up.
+KEEP = os.environ.get("OVNSHIFT_TESTS_KEEP_LAB") == "1"
+
+
 @pytest.fixture(scope="session")
 def before(lab_command: LabCommand) -> MachineState:
     """The machine as it was without a lab; one that is up is taken down first, since these tests break it anyway."""
+    if KEEP:
+        return MachineState.now()
     result = lab_command("down")
     assert result.returncode == 0, result.stdout
     return MachineState.now()
@@ -78,5 +86,7 @@ def lab(lab_command: LabCommand, before: MachineState, request: pytest.FixtureRe
         sys.stdout.write(result.stdout)
     assert result.returncode == 0, result.stdout
     yield Lab(lab_command, before, result.stdout)
+    if KEEP:
+        return
     result = lab_command("down")
     assert result.returncode == 0, result.stdout
