@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
 APT_PACKAGES := $(shell sed -e '/^\#/d' -e '/^$$/d' requirements/apt.txt)
 
-.PHONY: help setup test check unit lock clean
+.PHONY: help setup rehearsal test check unit lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ $(STAMP): requirements/apt.txt requirements/requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/requirements.txt
 	touch $@
+
+rehearsal: $(STAMP) ## a LinuxBridge cloud on this machine (later: and its migration to OVN)
+	$(BIN)/python -m lab up
+	$(BIN)/python -m lab status
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .

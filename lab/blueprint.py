@@ -89,6 +89,7 @@ CONTROL_UNITS: tuple[str, ...] = (
     "neutron-server.service",
 )
 NETWORK_UNITS: tuple[str, ...] = (
+    "lab-privsep.service",
     "neutron-linuxbridge-agent.service",
     "neutron-l3-agent.service",
     "neutron-dhcp-agent.service",

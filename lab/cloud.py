@@ -260,6 +260,11 @@ def expected_agents() -> set[tuple[str, str]]:
     }
 
 
+def runs_ovn(admin: Connection) -> bool:
+    """Whether Neutron knows agents of OVN: then the services have been turned to it."""
+    return any(agent.agent_type.startswith("OVN ") for agent in admin.network.agents())
+
+
 def missing_agents(admin: Connection) -> list[str]:
     """Neutron agents that are not alive."""
     alive = {(agent.agent_type, agent.host) for agent in admin.network.agents() if agent.is_alive}

@@ -61,21 +61,33 @@ def _ask(missing: Callable[[], Sequence[str]]) -> Sequence[str]:
 
 
 def units_not_active(of: blueprint.Host) -> list[str]:
-    """Units of a host that are enabled and not active.
+    """Units of a host that it was given, that are enabled, and that are not active.
+
+    A unit that was disabled since is no longer wanted: a migration retires agents.
 
     Raises:
         LabError: one has failed for good; waiting would not help.
     """
-    units = [unit for unit in blueprint.units_of(of) if not unit.endswith("@.service")]
-    states = host.ask(of, "systemctl", "is-active", *units).stdout.split()
     waiting = []
-    for unit, state in zip(units, states, strict=True):
+    for unit, state in wanted_units(of).items():
         if state == "failed":
             journal = host.ask(of, "journalctl", "--no-pager", "--output=cat", "--lines=30", f"--unit={unit}").stdout
             raise LabError(f"on {of.name}: {unit} has failed", f"python -m lab logs {of.name} {unit}", journal)
         if state != "active":
             waiting.append(f"{unit.removesuffix('.service')} on {of.name}")
     return waiting
+
+
+def wanted_units(of: blueprint.Host) -> dict[str, str]:
+    """The units that a host was given and that nobody has disabled, each with its state (systemd's ActiveState)."""
+    units = blueprint.units_of(of)
+    shown = host.ask(of, "systemctl", "show", "--property=UnitFileState,ActiveState", *units).stdout
+    found = {}
+    for unit, block in zip(units, shown.split("\n\n"), strict=True):
+        properties = dict(line.split("=", 1) for line in block.strip().splitlines())
+        if properties["UnitFileState"] != "disabled":
+            found[unit] = properties["ActiveState"]
+    return found
 
 
 def guests_without_ssh(demo: Connection) -> list[str]:
@@ -104,8 +116,15 @@ def banners(namespace: str, addresses: Sequence[str], on: blueprint.Host = bluep
 
 
 def until_the_cloud_works(progress: Progress, admin: Connection, demo: Connection) -> None:
-    """Wait for everything that makes the lab a cloud that works."""
+    """Wait for everything that makes the lab a cloud that works.
+
+    Of a lab whose services were turned to OVN only the hypervisors are waited for: what else should work there, depends on how
+    far its migration has come.
+    """
     look = "python -m lab status shows what is wrong; then python -m lab up"
+    if cloud.runs_ovn(admin):
+        wait(progress, "hypervisors up", lambda: cloud.missing_computes(admin), seconds=180, next_step=look)
+        return
     wait(progress, "Neutron agents alive", lambda: cloud.missing_agents(admin), seconds=180, next_step=look)
     wait(progress, "hypervisors up", lambda: cloud.missing_computes(admin), seconds=180, next_step=look)
     wait(

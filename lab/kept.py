@@ -13,7 +13,7 @@ from lab import blueprint, host, image, paths, processes, rootfs
 from lab.run import run
 
 # Whatever decides what the cloud looks like. A change of any makes another kept state.
-_CODE = ("blueprint.py", "cloud.py", "conditions.py", "rootfs.py", "store.py")
+_CODE = ("blueprint.py", "cloud.py", "rootfs.py", "store.py")
 
 
 def directory(hosts_image: Path, guest: Path, *, management: str, vlan: bool, kvm: bool) -> Path:

@@ -46,6 +46,7 @@ class Plan:
             "vlan": self.record.vlan,
             "kvm": self.record.kvm,
             "control": Role.CONTROL in host.roles,
+            "network": Role.NETWORK in host.roles,
             "edge": Role.EDGE in host.roles,
             "provider_nics": [nic for nic in nics if nic not in ("eth0", "eth1")],
             "provider_networks": blueprint.PROVIDER_NETWORKS,

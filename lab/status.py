@@ -69,12 +69,9 @@ def _look_at_host(state: State, record: store.Record, each: blueprint.Host) -> N
         state.wrong.append(f"host {each.name} is not running: python -m lab up")
         return
     row["state"] = "running"
-    enabled = blueprint.units_of(each)
-    states = host.ask(each, "systemctl", "is-active", *enabled).stdout.split()
-    bad = [
-        f"{unit.removesuffix('.service')} {now}" for unit, now in zip(enabled, states, strict=True) if now != "active"
-    ]
-    row["services"] = f"{len(enabled) - len(bad)} of {len(enabled)} active"
+    wanted = conditions.wanted_units(each)
+    bad = [f"{unit.removesuffix('.service')} {now}" for unit, now in wanted.items() if now != "active"]
+    row["services"] = f"{len(wanted) - len(bad)} of {len(wanted)} active"
     state.wrong += [f"on {each.name}: {text}" for text in bad]
 
 
@@ -88,7 +85,7 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
         if not agent.is_alive:
             state.wrong.append(f"{agent.agent_type} on {agent.host} is dead")
     state.wrong += [f"{name} does not run nova-compute" for name in cloud.missing_computes(admin)]
-    for router in blueprint.ROUTERS:
+    for router in blueprint.ROUTERS if not cloud.runs_ovn(admin) else ():
         active = cloud.active_agents(admin, router.name)
         state.routers.append({"name": router.name, "active on": ", ".join(active)})
     for server in sorted(demo.compute.servers(), key=lambda server: server.name):
@@ -105,8 +102,8 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
         state.wrong += cloud.instances_not_active(demo)
     except LabError as error:
         state.wrong.append(error.what)
-    if any(agent["type"] == "DHCP agent" for agent in state.agents):
-        # With OVN there are neither HA routers nor DHCP namespaces to look from.
+    # With OVN there are neither HA routers nor DHCP namespaces to look from.
+    if not cloud.runs_ovn(admin):
         state.wrong += [f"no single active agent: {name}" for name in cloud.routers_without_master(admin)]
         state.wrong += conditions.guests_without_ssh(demo)
 
