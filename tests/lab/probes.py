@@ -44,6 +44,7 @@ class Guest:
         login = lab.site["guests"][0]
         relay = ["sudo", "ip", "netns", "exec", namespace, "python3", "-c", _RELAY, instance.address, "22"]
         command = ["ssh", "-F", lab.site["ssh"]["config"], host, "--", shlex.join(relay)]
+        self.relay = paramiko.ProxyCommand(shlex.join(command))
         self.client = paramiko.SSHClient()
         # Its host key is whatever it made at its first boot: there is nothing to compare it with.
         self.client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
@@ -54,7 +55,7 @@ class Guest:
             key_filename=login["key"] if key else None,
             allow_agent=False,
             look_for_keys=False,
-            sock=paramiko.ProxyCommand(shlex.join(command)),
+            sock=self.relay,
             banner_timeout=30,
             auth_timeout=30,
         )
@@ -64,6 +65,8 @@ class Guest:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
+        self.relay.close()
+        self.relay.process.communicate(timeout=10)
 
     def run(self, command: str) -> tuple[int, str]:
         """Run a command line in the guest's shell; its exit code and what it printed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from lab import paths
+from lab import blueprint, host, paths
 from tests.lab.conftest import Lab
 from tests.lab.probes import ping
 
@@ -75,3 +75,19 @@ def test_the_state_is_kept_in_the_cache() -> None:
     kept = [place for place in Path(paths.cache()).glob("cloud-*") if place.name.count(".") == 0]
     assert len(kept) == 1
     assert kept[0].stat().st_mode & 0o077 == 0, "others can read the cloud's passwords"
+
+
+def test_a_host_that_does_not_come_up_is_named(lab: Lab) -> None:
+    """And `reset` mends it."""
+    victim = blueprint.HOSTS[2]
+    host.stop([victim], orderly=False)
+    (host.root(victim) / "usr/lib/systemd/systemd").write_bytes(b"\x7fELF rubbish")
+    result = lab.command("up")
+    assert result.returncode == 1
+    assert f"host {victim.name} did not boot" in result.stdout
+    assert "next: read /var/lib/ovnshift-lab/log/infra3.console" in result.stdout
+    status = lab.command("status")
+    assert status.returncode == 1
+    assert "host infra3 is not running" in status.stdout
+    result = lab.command("reset")
+    assert result.returncode == 0, result.stdout

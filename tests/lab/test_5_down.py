@@ -38,6 +38,21 @@ def test_commands_that_need_a_lab_say_so(lab: Lab) -> None:
         assert "python -m lab up" in result.stdout, command
 
 
+def test_a_registry_that_fails_ends_with_what_to_do(lab: Lab, tmp_path: Path) -> None:
+    result = lab.command(
+        "up",
+        OVNSHIFT_LAB_CACHE=str(tmp_path),
+        http_proxy="http://127.0.0.1:9",
+        https_proxy="http://127.0.0.1:9",
+        timeout=300,
+    )
+    assert result.returncode == 1
+    assert "`mmdebstrap" in result.stdout
+    assert "if the package registry failed, run the same command again" in result.stdout
+    assert lab.command("down").returncode == 0
+    assert_clean(lab.before)
+
+
 def start_and_kill(at_least: int) -> None:
     """Begin an ``up`` and kill it as soon as some hosts are there."""
     process = subprocess.Popen(

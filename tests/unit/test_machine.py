@@ -118,3 +118,10 @@ def test_nothing_is_sent_while_the_labs_interface_is_missing(project: Path) -> N
     assert result.returncode == 0, result.stderr
     assert "ovnlab0 with 198.18.0.1 is not there, so nothing was sent" in result.stdout
     assert "packets: 0" in result.stdout
+
+
+def test_a_missing_kernel_feature_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_NEEDED_KINDS", {"nosuchkind": ["nosuchkind"]})
+    with pytest.raises(LabError, match="can't make links of kind nosuchkind") as caught:
+        machine.check(blueprint.Addresses(), image_is_cached=True, place=tmp_path, cache=tmp_path)
+    assert "modprobe nosuchkind" in caught.value.next_step
