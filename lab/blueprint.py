@@ -226,6 +226,11 @@ class Addresses:
         return self.of(CONTROL)
 
 
+def gateway_of(network: str) -> str:
+    """The address of the router on a tenant network: the first one."""
+    return next(str(ipaddress.ip_network(each.cidr)[1]) for each in TENANT_NETWORKS if each.name == network)
+
+
 def physical_networks(*, vlan: bool) -> dict[str, str]:
     """Physical network → the NIC that leads to it, on every host."""
     if vlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from keystoneauth1.exceptions import ConnectFailure, HttpError
 from openstack.connection import Connection
@@ -60,10 +60,10 @@ def _ask(missing: Callable[[], Sequence[str]]) -> Sequence[str]:
         return [f"an answer of the API ({error})"]
 
 
-def units_not_active(of: blueprint.Host) -> list[str]:
+def units_not_active(of: blueprint.Host, *, but: Collection[str] = ()) -> list[str]:
     """Units of a host that it was given, that are enabled, and that are not active.
 
-    A unit that was disabled since is no longer wanted: a migration retires agents.
+    A unit that was disabled since is no longer wanted: a migration retires agents. Nor is one that is listed in ``but``.
 
     Raises:
         LabError: one has failed for good; waiting would not help.
@@ -73,7 +73,7 @@ def units_not_active(of: blueprint.Host) -> list[str]:
         if state == "failed":
             journal = host.ask(of, "journalctl", "--no-pager", "--output=cat", "--lines=30", f"--unit={unit}").stdout
             raise LabError(f"on {of.name}: {unit} has failed", f"python -m lab logs {of.name} {unit}", journal)
-        if state != "active":
+        if state != "active" and unit not in but:
             waiting.append(f"{unit.removesuffix('.service')} on {of.name}")
     return waiting
 
@@ -105,6 +105,38 @@ def guests_without_ssh(demo: Connection) -> list[str]:
     return waiting
 
 
+_ROUTERS_PROGRAM = """
+import json, os, subprocess, sys
+found = {}
+for namespace in sys.argv[1:]:
+    if os.path.exists("/run/netns/" + namespace):
+        inside = ["ip", "netns", "exec", namespace]
+        addresses = subprocess.run([*inside, "ip", "-json", "-4", "address"], capture_output=True, text=True)
+        listening = subprocess.run([*inside, "ss", "-Hltn", "sport", "=", ":9697"], capture_output=True, text=True)
+        local = [a["local"] for link in json.loads(addresses.stdout or "[]") for a in link["addr_info"]]
+        found[namespace] = {"addresses": local, "metadata": bool(listening.stdout.strip())}
+print(json.dumps(found))
+"""
+
+
+def routers_not_forwarding(demo: Connection) -> list[str]:
+    """Routers whose gateway addresses are on no network node, or whose metadata proxy does not listen there.
+
+    What Neutron's API says of an HA router outlives the agent that said it; this is what the nodes really have.
+    """
+    ids = {router.name: f"qrouter-{router.id}" for router in demo.network.routers()}
+    missing = {router.name for router in blueprint.ROUTERS}
+    for node in blueprint.with_role(blueprint.Role.NETWORK):
+        command = ("python3", "-c", _ROUTERS_PROGRAM, *ids.values())
+        states = json.loads(host.execute(node, *command))
+        for router in blueprint.ROUTERS:
+            state = states.get(ids.get(router.name), {"addresses": (), "metadata": False})
+            gateways = {blueprint.gateway_of(name) for name in router.networks}
+            if state["metadata"] and gateways <= set(state["addresses"]):
+                missing.discard(router.name)
+    return [f"{name} on a network node" for name in sorted(missing)]
+
+
 def banners(namespace: str, addresses: Sequence[str], on: blueprint.Host = blueprint.CONTROL) -> dict[str, str]:
     """What SSH servers answer when they are called from a network namespace of a host; or the error instead."""
     command = ("ip", "netns", "exec", namespace, "python3", "-c", _BANNER_PROGRAM)
@@ -115,30 +147,32 @@ def banners(namespace: str, addresses: Sequence[str], on: blueprint.Host = bluep
     return answers
 
 
+def let_instances_start() -> None:
+    """Tell the hypervisors that the network is there; until then, or for a bounded time, they hold nova-compute back."""
+    for each in blueprint.with_role(blueprint.Role.COMPUTE):
+        host.execute(each, "install", "-D", "/dev/null", "/run/lab/network-is-ready")
+
+
 def until_the_cloud_works(progress: Progress, admin: Connection, demo: Connection) -> None:
     """Wait for everything that makes the lab a cloud that works.
 
     Of a lab whose services were turned to OVN only the hypervisors are waited for: what else should work there, depends on how
     far its migration has come.
     """
+    ovn = cloud.runs_ovn(admin)
+    network: list[tuple[str, Callable[[], Sequence[str]]]] = [
+        ("Neutron agents alive", lambda: cloud.missing_agents(admin)),
+        ("routers forward", lambda: routers_not_forwarding(demo)),
+    ]
+    instances: list[tuple[str, Callable[[], Sequence[str]]]] = [
+        ("instances and their ports ACTIVE", lambda: cloud.instances_not_active(demo)),
+        ("routers have an active agent", lambda: cloud.routers_without_master(admin)),
+        ("guests answer SSH", lambda: guests_without_ssh(demo)),
+    ]
     look = "python -m lab status shows what is wrong; then python -m lab up"
-    if cloud.runs_ovn(admin):
-        wait(progress, "hypervisors up", lambda: cloud.missing_computes(admin), seconds=180, next_step=look)
-        return
-    wait(progress, "Neutron agents alive", lambda: cloud.missing_agents(admin), seconds=180, next_step=look)
+    for title, missing in [] if ovn else network:
+        wait(progress, title, missing, seconds=240, next_step=look)
+    let_instances_start()
     wait(progress, "hypervisors up", lambda: cloud.missing_computes(admin), seconds=180, next_step=look)
-    wait(
-        progress,
-        "instances and their ports ACTIVE",
-        lambda: cloud.instances_not_active(demo),
-        seconds=300,
-        next_step=look,
-    )
-    wait(
-        progress,
-        "routers have an active agent",
-        lambda: cloud.routers_without_master(admin),
-        seconds=180,
-        next_step=look,
-    )
-    wait(progress, "guests answer SSH", lambda: guests_without_ssh(demo), seconds=240, next_step=look)
+    for title, missing in [] if ovn else instances:
+        wait(progress, title, missing, seconds=300, next_step=look)

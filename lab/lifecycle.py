@@ -149,10 +149,15 @@ def _start(progress: Progress, record: store.Record, secrets: store.Secrets) -> 
 
 
 def _wait(progress: Progress, record: store.Record, secrets: store.Secrets, guests_image: Path) -> None:
+    if not record.complete:
+        conditions.let_instances_start()  # there are none yet
     conditions.wait(
         progress,
         "services active",
-        lambda: [unit for each in blueprint.HOSTS for unit in conditions.units_not_active(each)],
+        # nova-compute, which starts instances, is held back until there is a network for them.
+        lambda: [
+            unit for each in blueprint.HOSTS for unit in conditions.units_not_active(each, but=["nova-compute.service"])
+        ],
         seconds=SERVICES_SECONDS,
         next_step="python -m lab status, python -m lab logs HOST UNIT; then python -m lab up",
     )
