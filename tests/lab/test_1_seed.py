@@ -27,8 +27,8 @@ def test_routers_networks_and_instances_are_the_seeds(lab: Lab) -> None:
     assert {router.name for router in cloud.network.routers()} == {"rtr-web", "rtr-db"}
     names = {network.name for network in cloud.network.networks()}
     assert {"web", "app", "db", "vlan100", "vlan200"} <= names
-    demo = cloud.identity.find_project("demo", ignore_missing=False)
-    assert f"HA network tenant {demo.id}" in names
+    demo = cloud.network.find_network("web", ignore_missing=False).project_id
+    assert f"HA network tenant {demo}" in names
     assert {subnet.cidr for subnet in cloud.network.subnets()} == {
         *("10.5.0.0/24", "172.25.0.0/24", "192.168.55.0/24", "192.168.100.0/24", "192.168.200.0/24", "169.254.192.0/18")
     }

@@ -33,7 +33,9 @@ def test_reset_undoes_everything(lab: Lab) -> None:
 
     cloud = lab.cloud()
     for name in ("vm-web1", "vm-db2"):
-        cloud.compute.delete_server(cloud.compute.find_server(name, all_projects=True), force=True)
+        cloud.compute.delete_server(
+            cloud.compute.find_server(name, all_projects=True, ignore_missing=False), force=True
+        )
     lab.ssh("infra1", "sudo mariadb -e 'DROP DATABASE neutron'")
     lab.ssh("infra1", "sudo systemctl disable --now rabbitmq-server; sudo rm -rf /etc/neutron /var/lib/mysql/nova")
     lab.ssh(
