@@ -19,6 +19,7 @@ from lab import (
     kept,
     machine,
     paths,
+    processes,
     rootfs,
     site,
     store,
@@ -138,6 +139,7 @@ def _start(progress: Progress, record: store.Record, secrets: store.Secrets) -> 
     with progress.step("disks of the hosts") as step:
         plan = rootfs.Plan(record, secrets)
         for each in stopped:
+            processes.kill_members(each.name)  # of a host that has lost its supervisor
             host.mount(each, record.image, record.kept if record.complete else None)
             if not record.complete:
                 rootfs.furnish(each, host.root(each), plan)
