@@ -126,7 +126,7 @@ def _images(admin: Connection, guest: Path) -> None:
         elif name == _RAMDISK:
             properties["ramdisk_id"] = image.id
             # Nova's own names a console that the guest does not have, and boots for the last one named.
-            properties["os_command_line"] = "console=ttyS0 panic=1"
+            properties["os_command_line"] = "console=ttyS0 panic=1 quiet"
 
 
 def _provider_network(demo: Connection, network: blueprint.ProviderNetwork, *, vlan: bool) -> None:

@@ -148,7 +148,7 @@ def banners(namespace: str, addresses: Sequence[str], on: blueprint.Host = bluep
 
 
 def let_instances_start() -> None:
-    """Tell the hypervisors that the network is there; until then, or for a bounded time, they hold nova-compute back."""
+    """Tell the hypervisors that the network is coming; until then, or for a bounded time, they hold nova-compute back."""
     for each in blueprint.with_role(blueprint.Role.COMPUTE):
         host.execute(each, "install", "-D", "/dev/null", "/run/lab/network-is-ready")
 
@@ -159,20 +159,20 @@ def until_the_cloud_works(progress: Progress, admin: Connection, demo: Connectio
     Of a lab whose services were turned to OVN only the hypervisors are waited for: what else should work there, depends on how
     far its migration has come.
     """
-    ovn = cloud.runs_ovn(admin)
-    network: list[tuple[str, Callable[[], Sequence[str]]]] = [
-        ("Neutron agents alive", lambda: cloud.missing_agents(admin)),
-        ("routers forward", lambda: routers_not_forwarding(demo)),
-    ]
-    instances: list[tuple[str, Callable[[], Sequence[str]]]] = [
-        ("instances and their ports ACTIVE", lambda: cloud.instances_not_active(demo)),
-        ("routers have an active agent", lambda: cloud.routers_without_master(admin)),
-        ("guests answer SSH", lambda: guests_without_ssh(demo)),
-    ]
     look = "python -m lab status shows what is wrong; then python -m lab up"
-    for title, missing in [] if ovn else network:
-        wait(progress, title, missing, seconds=240, next_step=look)
-    let_instances_start()
-    wait(progress, "hypervisors up", lambda: cloud.missing_computes(admin), seconds=180, next_step=look)
-    for title, missing in [] if ovn else instances:
+
+    def until(title: str, missing: Callable[[], Sequence[str]]) -> None:
         wait(progress, title, missing, seconds=300, next_step=look)
+
+    ovn = cloud.runs_ovn(admin)
+    if not ovn:
+        until("Neutron agents alive", lambda: cloud.missing_agents(admin))
+    # Nova takes as long to start as the agents, which are well under way now, to build the networks.
+    let_instances_start()
+    if not ovn:
+        until("routers forward", lambda: routers_not_forwarding(demo))
+    until("hypervisors up", lambda: cloud.missing_computes(admin))
+    if not ovn:
+        until("instances and their ports ACTIVE", lambda: cloud.instances_not_active(demo))
+        until("routers have an active agent", lambda: cloud.routers_without_master(admin))
+        until("guests answer SSH", lambda: guests_without_ssh(demo))

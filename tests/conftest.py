@@ -24,7 +24,7 @@ def lab_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``python -m lab …`` as a user would, with a bound on its time."""
 
     def run(*arguments: str, timeout: float = 900, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "lab", *arguments],
             cwd=cwd,
             env={**os.environ, **env},
@@ -35,5 +35,10 @@ def lab_command() -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=timeout,
             check=False,
         )
+        log = ROOT / "reports" / "lab-commands.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(f"$ python -m lab {' '.join(arguments)}\n{result.stdout}[exit {result.returncode}]\n\n")
+        return result
 
     return run
