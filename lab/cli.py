@@ -49,12 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except OSError as error:
+        # A full disk, most of all.
+        print(f"error: {error}", file=sys.stderr)
+        print(f"  next: mend that, then `python -m lab {options.command}` again", file=sys.stderr)
+        return EXIT_ERROR
     except KeyboardInterrupt:
         print(f"interrupted; `python -m lab {options.command}` again carries on", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:
+    if os.geteuid() != 0:
+        raise LabError(
+            "the lab is root's: it is made of hosts, mounts and network namespaces", "run this as root, or by sudo"
+        )
     match options.command:
         case "up":
             _check_management(options.management)

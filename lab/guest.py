@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from lab import blueprint, image, paths
 from lab.errors import LabError
@@ -62,11 +63,12 @@ def _build(rootfs: Path, target: Path) -> None:
     run(["mke2fs", "-q", "-F", "-t", "ext2", "-m", "0", "-L", "lab-guest", str(disk)])
 
 
-def boots_under_kvm(hosts_image: Path, guest: Path) -> bool:
-    """Whether the guest really boots on this machine's KVM, tried once with QEMU and no network.
+def boots_under(accelerator: Literal["kvm", "tcg"], hosts_image: Path, guest: Path) -> bool:
+    """Whether the guest really boots on this machine, tried once with QEMU and no network, within half a minute.
 
     A /dev/kvm that is there proves little: nested ones exist on which a stock kernel hangs.
     """
+    kvm = accelerator == "kvm"
     command = [
         *(
             "systemd-nspawn",
@@ -79,9 +81,17 @@ def boots_under_kvm(hosts_image: Path, guest: Path) -> bool:
         ),
         f"--directory={hosts_image / 'rootfs'}",
         f"--bind-ro={guest}:/mnt",
-        "--bind=/dev/kvm",
-        *("timeout", str(PROBE_SECONDS), "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "192"),
-        *("-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
+        *(["--bind=/dev/kvm"] if kvm else []),
+        *(
+            "timeout",
+            str(PROBE_SECONDS),
+            "qemu-system-x86_64",
+            "-accel",
+            accelerator,
+            "-cpu",
+            "host" if kvm else "qemu64",
+        ),
+        *("-m", str(blueprint.GUEST_MEMORY), "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
         *("-kernel", "/mnt/vmlinuz", "-initrd", "/mnt/initrd", "-append", "console=ttyS0 panic=-1 lab.probe"),
     ]
     result = attempt(command, timeout=PROBE_SECONDS + 30)

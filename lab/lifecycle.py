@@ -91,7 +91,7 @@ def _new_record(
     kvm = False
     if kernel.kvm_device:
         with progress.step("see whether a guest boots under KVM") as step:
-            kvm = guest.boots_under_kvm(hosts_image, guests_image)
+            kvm = guest.boots_under("kvm", hosts_image, guests_image)
             step.note = "it does" if kvm else "it does not: QEMU's TCG is used"
     management = str(addresses.network)
     place = kept.directory(hosts_image, guests_image, management=management, vlan=kernel.vlan, kvm=kvm)

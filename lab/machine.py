@@ -14,7 +14,7 @@ from lab.errors import LabError
 from lab.run import attempt, run
 
 GIB = 1024**3
-NEEDED_MEMORY = 8 * GIB
+NEEDED_MEMORY = 10 * GIB
 NEEDED_DISK_IMAGE = 6 * GIB
 NEEDED_DISK = 2 * GIB
 

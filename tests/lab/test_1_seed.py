@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from lab import blueprint
+from lab import blueprint, guest, store
 from tests.lab.conftest import Lab
 from tests.lab.probes import Guest, ping
 
@@ -246,3 +247,14 @@ def test_status_finds_nothing_wrong(lab: Lab) -> None:
     assert len(state["agents"]) == 14
     assert {agent["state"] for agent in state["agents"]} == {"alive"}
     assert len(state["instances"]) == 6
+
+
+def test_the_probe_for_kvm_tells_a_guest_that_boots_from_one_that_does_not(lab: Lab, tmp_path: Path) -> None:
+    """On a machine without KVM, or with one that does not work, the lab has to find that out, and it can."""
+    record = store.require_record()
+    guests_image = guest.ensure(record.image)
+    assert guest.boots_under("tcg", record.image, guests_image)
+    broken = shutil.copytree(guests_image, tmp_path / "guest")
+    (broken / "initrd").write_bytes(b"rubbish")
+    assert not guest.boots_under("tcg", record.image, broken)
+    assert ("KVM" if record.kvm else "TCG") in lab.command("status").stdout
