@@ -38,7 +38,7 @@ unit: $(STAMP) ## the tests that need no lab
 	$(BIN)/pytest tests/unit
 
 test: check ## all of the suite's own tests, on a lab that they bring up and take down
-	$(BIN)/pytest tests --durations=15 --junit-xml=reports/test.xml
+	$(BIN)/pytest tests/unit tests/lab --durations=15 --junit-xml=reports/test.xml
 
 lock: $(STAMP) ## pin what requirements.in asks for, with hashes
 	$(BIN)/python -m venv $(VENV)/lock

@@ -48,13 +48,17 @@ def children(pid: int) -> list[int]:
 
 
 def group_directories() -> Iterator[Path]:
-    """The lab's control groups: one in every hierarchy that it uses, or one where there is a single hierarchy."""
+    """The lab's control groups: one in every hierarchy that it uses, or one where there is a single hierarchy.
+
+    systemd-nspawn puts a host where its own process is in the unified hierarchy, where there is one beside the others, and
+    mirrors that in systemd's. Left out, all hosts would share one tree, and their systemds remove each other's groups.
+    """
     if (_CGROUPS / "cgroup.controllers").exists():
         yield _CGROUPS / f"{GROUP}.slice"
     else:
-        yield _CGROUPS / "systemd" / GROUP
-        if (_CGROUPS / "freezer").is_dir():
-            yield _CGROUPS / "freezer" / GROUP
+        for hierarchy in ("unified", "systemd", "freezer"):
+            if (_CGROUPS / hierarchy).is_dir():
+                yield _CGROUPS / hierarchy / GROUP
 
 
 def enter_group(host: str) -> None:

@@ -42,3 +42,9 @@ def lab_command() -> Callable[..., subprocess.CompletedProcess[str]]:
         return result
 
     return run
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failure is told when it happens: the rest of the run takes half an hour."""
+    if report.failed:
+        sys.stderr.write(f"\n{report.nodeid} ({report.when})\n{report.longreprtext[-3000:]}\n")

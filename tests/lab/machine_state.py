@@ -76,7 +76,7 @@ class MachineState:
                 "cgroups": sorted(
                     str(path)
                     for path in Path("/sys/fs/cgroup").glob("**/")
-                    if "ovnshift" in path.name or "machine" in path.name
+                    if re.search(r"ovnshift|machine|payload|supervisor", path.name)
                 ),
                 "processes": _processes(),
                 "resolver": [

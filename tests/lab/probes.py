@@ -37,14 +37,26 @@ def ping(lab: Lab, host: str, namespace: str | None, address: str, *options: str
 
 
 class Guest:
-    """A login on a guest, by way of its network's DHCP namespace."""
+    """A login on a guest, by way of its network's DHCP namespace: SSH to the host, a relay there, SSH through it."""
 
     def __init__(self, lab: Lab, instance: blueprint.Instance, *, key: bool = False, host: str = "infra1") -> None:
         namespace = lab.namespace_of(instance.network)
         login = lab.site["guests"][0]
         relay = ["sudo", "ip", "netns", "exec", namespace, "python3", "-c", _RELAY, instance.address, "22"]
-        command = ["ssh", "-F", lab.site["ssh"]["config"], host, "--", shlex.join(relay)]
-        self.relay = paramiko.ProxyCommand(shlex.join(command))
+        settings = paramiko.SSHConfig.from_path(lab.site["ssh"]["config"]).lookup(host)
+        self.host = paramiko.SSHClient()
+        self.host.load_host_keys(settings["userknownhostsfile"])
+        self.host.connect(
+            settings["hostname"],
+            username=settings["user"],
+            key_filename=settings["identityfile"],
+            allow_agent=False,
+            look_for_keys=False,
+        )
+        transport = self.host.get_transport()
+        assert transport is not None
+        channel = transport.open_session()
+        channel.exec_command(shlex.join(relay))
         self.client = paramiko.SSHClient()
         # Its host key is whatever it made at its first boot: there is nothing to compare it with.
         self.client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
@@ -55,7 +67,7 @@ class Guest:
             key_filename=login["key"] if key else None,
             allow_agent=False,
             look_for_keys=False,
-            sock=self.relay,
+            sock=channel,
             banner_timeout=30,
             auth_timeout=30,
         )
@@ -65,8 +77,7 @@ class Guest:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        self.relay.close()
-        self.relay.process.communicate(timeout=10)
+        self.host.close()
 
     def run(self, command: str) -> tuple[int, str]:
         """Run a command line in the guest's shell; its exit code and what it printed."""

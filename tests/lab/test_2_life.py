@@ -68,7 +68,8 @@ def test_shell_runs_a_command_with_its_exit_code(lab: Lab) -> None:
 def test_logs_show_a_unit_of_a_host(lab: Lab) -> None:
     result = lab.command("logs", "infra2", "neutron-l3-agent", "-n", "5")
     assert result.returncode == 0
-    assert "infra2 neutron-l3-agent[" in result.stdout
+    assert len(result.stdout.splitlines()) >= 5
+    assert " infra2 " in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [("shell", "nosuch"), ("logs", "in;fra1"), ("explode",), ()])

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,10 +38,8 @@ def southbound(lab: Lab, table: str, columns: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def deployed(lab: Lab) -> Iterator[subprocess.CompletedProcess[str]]:
-    yield deploy(lab)
-    result = lab.command("reset")
-    assert result.returncode == 0, result.stdout
+def deployed(lab: Lab) -> subprocess.CompletedProcess[str]:
+    return deploy(lab)
 
 
 def test_the_playbook_goes_through(deployed: subprocess.CompletedProcess[str]) -> None:
