@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from lab import blueprint, image, paths
+from lab import blueprint, image, paths, processes
 from lab.errors import LabError
 from lab.run import attempt, run
 
@@ -79,6 +79,7 @@ def boots_under(accelerator: Literal["kvm", "tcg"], hosts_image: Path, guest: Pa
             "--private-network",
             "--volatile=overlay",
         ),
+        f"--machine={blueprint.MACHINE_PREFIX}probe",
         f"--directory={hosts_image / 'rootfs'}",
         f"--bind-ro={guest}:/mnt",
         *(["--bind=/dev/kvm"] if kvm else []),
@@ -94,7 +95,8 @@ def boots_under(accelerator: Literal["kvm", "tcg"], hosts_image: Path, guest: Pa
         *("-m", str(blueprint.GUEST_MEMORY), "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
         *("-kernel", "/mnt/vmlinuz", "-initrd", "/mnt/initrd", "-append", "console=ttyS0 panic=-1 lab.probe"),
     ]
-    result = attempt(command, timeout=PROBE_SECONDS + 30)
+    # In a control group of the lab's, since nspawn leaves its own behind, for `down` to remove.
+    result = attempt(command, timeout=PROBE_SECONDS + 30, first=lambda: processes.enter_group("probe"))
     return PROBE_BOOTED in result.stdout
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import LabError
@@ -59,8 +59,11 @@ def attempt(
     where: str = "this machine",
     log: Path | None = None,
     env: Mapping[str, str] | None = None,
+    first: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Like :func:`run`, but an exit code other than 0 is an answer, not an error.
+
+    ``first`` is called in the new process before the program is; only where no other thread runs.
 
     Raises:
         LabError: it is not there, or it did not end in time.
@@ -77,6 +80,7 @@ def attempt(
                 timeout=timeout,
                 env=environ,
                 check=False,
+                preexec_fn=first,
             )
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as stream:
