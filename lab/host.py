@@ -18,6 +18,7 @@ from lab.errors import LabError, NotUp
 from lab.run import attempt, environment, run
 
 BOOT_SECONDS = 120
+_NSPAWN = Path("/run/systemd/nspawn")
 # How long a supervisor has to appear in its control group.
 START_SECONDS = 5
 POWER_OFF_SECONDS = 60
@@ -53,7 +54,10 @@ def mount(host: Host, image: Path, kept: Path | None) -> None:
 
 
 def unmount(host: Host) -> None:
-    """Unmount a host's root."""
+    """Unmount a host's root, and remove the lock that systemd-nspawn leaves on it when it is killed."""
+    if is_mounted(host):
+        found = root(host).stat()
+        (_NSPAWN / "locks" / f"inode-{found.st_dev}:{found.st_ino}").unlink(missing_ok=True)
     mounts.unmount_all(root(host))
 
 
@@ -177,7 +181,7 @@ def ask(host: Host, *command: str, stdin: str | None = None, timeout: float = 60
 
 def propagation_directories() -> list[Path]:
     """What systemd-nspawn leaves below /run for a host that was killed."""
-    return sorted(Path("/run/systemd/nspawn").glob(f"*/{blueprint.MACHINE_PREFIX}*"))
+    return sorted(_NSPAWN.glob(f"*/{blueprint.MACHINE_PREFIX}*"))
 
 
 def guest_environment() -> dict[str, str]:

@@ -26,6 +26,8 @@ def remove_everything(progress: Progress) -> bool:
         processes.kill_matching((f"--machine={blueprint.MACHINE_PREFIX}", "lab.supervisor"))
         processes.kill_members()
     with progress.step("mounts, control groups and wires removed"):
+        for each in blueprint.HOSTS:
+            host.unmount(each)
         mounts.unmount_all(paths.HOSTS)
         processes.remove_groups()
         fabric.remove()
