@@ -92,6 +92,8 @@ class MachineState:
         found = []
         for name, mine in self.parts.items():
             theirs = other.parts[name]
-            found += [f"{name}: gone: {line}" for line in mine if line not in theirs]
+            # A lock that a host of long ago left behind may go: the lab's own locks have its name again.
+            if name != "nspawn":
+                found += [f"{name}: gone: {line}" for line in mine if line not in theirs]
             found += [f"{name}: new: {line}" for line in theirs if line not in mine]
         return found
