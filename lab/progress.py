@@ -15,7 +15,6 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self.started = time.monotonic()
         self._depth = 0
 
     def say(self, text: str) -> None:

@@ -85,7 +85,8 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
         if not agent.is_alive:
             state.wrong.append(f"{agent.agent_type} on {agent.host} is dead")
     state.wrong += [f"{name} does not run nova-compute" for name in cloud.missing_computes(admin)]
-    for router in blueprint.ROUTERS if not cloud.runs_ovn(admin) else ():
+    ovn = cloud.runs_ovn(admin)
+    for router in blueprint.ROUTERS if not ovn else ():
         active = cloud.active_agents(admin, router.name)
         state.routers.append({"name": router.name, "active on": ", ".join(active)})
     for server in sorted(demo.compute.servers(), key=lambda server: server.name):
@@ -103,7 +104,7 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
     except LabError as error:
         state.wrong.append(error.what)
     # With OVN there are neither HA routers nor DHCP namespaces to look from.
-    if not cloud.runs_ovn(admin):
+    if not ovn:
         state.wrong += [f"no single active agent: {name}" for name in cloud.routers_without_master(admin)]
         state.wrong += conditions.guests_without_ssh(demo)
 
