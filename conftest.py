@@ -1,1 +1,10 @@
-"""pytest's entrance."""
+"""pytest's entrance: which fixture modules load, nothing else."""
+
+pytest_plugins = (
+    "fixtures.options",
+    "fixtures.progress",
+    "fixtures.checks",
+    "fixtures.cloud",
+    "fixtures.connectivity",
+    "fixtures.page",
+)

@@ -1,0 +1,6 @@
+"""What Neutron and Nova say exists."""
+
+from ovnshift.cloud.discovery import CloudError, connect, discover
+from ovnshift.cloud.topology import Topology
+
+__all__ = ["CloudError", "Topology", "connect", "discover"]

@@ -1,0 +1,1 @@
+"""Vantages, probes, the matrix of cells, and the baseline."""

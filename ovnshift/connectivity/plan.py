@@ -1,0 +1,356 @@
+"""Which cells a cloud has, and from where each can be measured now and will be afterwards."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ovnshift.cloud.topology import AGENT_DHCP, FloatingIp, Instance, Network, Port, Topology
+from ovnshift.connectivity.cells import Cell, Endpoint, Expectation, Kind, Vantage
+from ovnshift.hosts.inventory import HostInventory
+from ovnshift.site import Guest, Site
+
+METADATA_ADDRESS = "169.254.169.254"
+METADATA = Endpoint(kind="metadata service", id=METADATA_ADDRESS, name="metadata")
+# The same sample is drawn each time from the same cloud, so that phases measure the same cells.
+SAMPLE_SEED = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        cells: all of them, each once.
+        left_out: how many pairs of guests were left out of the sample.
+        not_covered: instances that have no cell, with the reason.
+    """
+
+    cells: tuple[Cell, ...]
+    left_out: int = 0
+    not_covered: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An address of an instance."""
+
+    instance: Instance
+    port: Port
+    network: Network
+    address: str
+    guest: Guest | None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(kind="instance", id=self.instance.id, name=self.instance.name)
+
+
+def make(topology: Topology, site: Site) -> Plan:
+    """All cells of a cloud; of guest pairs, in a big cloud, a sample (``limits.guest_pairs``).
+
+    The sample has every pair of networks that routers join, every pair of hosts, and every router, as long as there is room.
+    """
+    places, not_covered = _places(topology, site)
+    cells: list[Cell] = []
+    for place in places:
+        cells += _from_network(place)
+    pairs, left_out = _sample(list(_guest_pairs(topology, places)), site.limits.guest_pairs)
+    cells += pairs
+    for place in _first_addresses(places):
+        if place.guest is not None and place.guest.login:
+            cells += _from_guest(topology, site, place)
+        cells += _from_console(place)
+    for floating_ip in topology.floating_ips:
+        cells += _to_floating_ip(topology, site, floating_ip, places)
+    unique = {cell.id: cell for cell in cells}
+    return Plan(tuple(unique.values()), left_out, not_covered)
+
+
+def _places(topology: Topology, site: Site) -> tuple[list[_Place], dict[str, str]]:
+    places = []
+    not_covered = {}
+    for instance in topology.instances:
+        guest = site.guest_for(
+            image=instance.image, project=_project(topology, instance), instance=instance.name, instance_id=instance.id
+        )
+        ports = topology.ports_of_instance[instance.id]
+        if not instance.active:
+            not_covered[instance.id] = f"{instance.label} is {instance.status}"
+        elif not any(port.addresses for port in ports):
+            not_covered[instance.id] = f"{instance.label} has no address"
+        else:
+            places += [
+                _Place(instance, port, topology.network[port.network_id], address, guest)
+                for port in ports
+                if port.network_id in topology.network
+                for address in port.addresses
+            ]
+    return places, not_covered
+
+
+def _project(topology: Topology, instance: Instance) -> str:
+    project = topology.project.get(instance.project_id)
+    return project.name if project else instance.project_id
+
+
+def _first_addresses(places: Iterable[_Place]) -> list[_Place]:
+    """One place an instance: its first address, IPv4 before IPv6."""
+    found: dict[str, _Place] = {}
+    for place in sorted(places, key=lambda each: ":" in each.address):
+        found.setdefault(place.instance.id, place)
+    return list(found.values())
+
+
+def _from_network(place: _Place) -> list[Cell]:
+    network = place.network
+    source = Endpoint(kind="network", id=network.id, name=network.name)
+    ping = Cell(kind=Kind.PING, source=source, target=place.endpoint, address=place.address, via=(network.id,))
+    cells = [ping, ping.model_copy(update={"kind": Kind.SSH, "port": 22})]
+    if network.mtu:
+        cells.append(ping.model_copy(update={"kind": Kind.PING_WHOLE, "size": network.mtu}))
+    return cells + _closed_port(ping, place)
+
+
+def _closed_port(ping: Cell, place: _Place | None) -> list[Cell]:
+    if place is None or place.guest is None or place.guest.closed_port is None:
+        return []
+    change = {"kind": Kind.CLOSED_PORT, "port": place.guest.closed_port, "expectation": Expectation.KEPT_OUT}
+    return [ping.model_copy(update=change)]
+
+
+def _guest_pairs(topology: Topology, places: Sequence[_Place]) -> Iterable[Cell]:
+    """Pings from guests that can be logged in to, to every address that they share a network or a router with."""
+    for source, target in itertools.product(_first_addresses(places), places):
+        if source.instance.id == target.instance.id or source.guest is None or not source.guest.login:
+            continue
+        if (":" in source.address) != (":" in target.address):
+            continue
+        same = source.network.id == target.network.id
+        routers = set(topology.routers_of_network.get(source.network.id, ())) & set(
+            topology.routers_of_network.get(target.network.id, ())
+        )
+        if same or routers:
+            yield Cell(
+                kind=Kind.PING,
+                source=source.endpoint,
+                target=target.endpoint,
+                address=target.address,
+                across_hosts=source.instance.host != target.instance.host,
+                routed=not same,
+                via=tuple(dict.fromkeys([source.network.id, *(() if same else sorted(routers)), target.network.id])),
+            )
+
+
+def _sample(cells: list[Cell], limit: int) -> tuple[list[Cell], int]:
+    if len(cells) <= limit:
+        return cells, 0
+    shuffled = sorted(cells, key=lambda cell: cell.id)
+    random.Random(SAMPLE_SEED).shuffle(shuffled)  # noqa: S311, a sample, not a secret
+    chosen: list[Cell] = []
+    rest: list[Cell] = []
+    seen: set[object] = set()
+    for cell in shuffled:
+        wanted = {cell.via, (cell.source.id, "from"), (cell.target.id, "to"), (cell.via, cell.across_hosts)}
+        if len(chosen) < limit and not wanted <= seen:
+            chosen.append(cell)
+            seen |= wanted
+        else:
+            rest.append(cell)
+    chosen += rest[: limit - len(chosen)]
+    return chosen, len(cells) - len(chosen)
+
+
+def _from_guest(topology: Topology, site: Site, place: _Place) -> list[Cell]:
+    assert place.guest is not None
+    network = (place.network.id,)
+    cells = [Cell(kind=Kind.METADATA, source=place.endpoint, target=METADATA, address=METADATA_ADDRESS, via=network)]
+    if _has_dhcp(topology, place) and place.guest.dhcp:
+        cells.append(
+            Cell(kind=Kind.DHCP, source=place.endpoint, target=place.endpoint, address=place.address, via=network)
+        )
+    routers = [
+        topology.router[id_] for id_ in topology.routers_of_network.get(place.network.id, ()) if id_ in topology.router
+    ]
+    outward = [router for router in routers if router.external_network_id]
+    target = site.outside.target
+    if target is not None and (":" in str(target)) == (":" in place.address) and (place.network.external or outward):
+        cells.append(
+            Cell(
+                kind=Kind.PING,
+                source=place.endpoint,
+                target=Endpoint(kind="outside", id=str(target), name="outside"),
+                address=str(target),
+                routed=True,
+                via=(place.network.id, *(router.id for router in outward)),
+            )
+        )
+    externals = {router.external_network_id for router in outward} | {place.network.id}
+    cells += [
+        Cell(
+            kind=Kind.PING,
+            source=place.endpoint,
+            target=Endpoint(kind="floating IP", id=each.id, name=each.address),
+            address=each.address,
+            routed=True,
+            via=tuple(dict.fromkeys([place.network.id, *(r.id for r in outward), each.router_id or ""])),
+        )
+        for each in topology.floating_ips
+        if each.port_id and each.network_id in externals and _behind(topology, each)
+    ]
+    return cells
+
+
+def _behind(topology: Topology, floating_ip: FloatingIp) -> Instance | None:
+    """The instance behind a floating IP, when it runs."""
+    port = topology.port.get(floating_ip.port_id or "")
+    instance = topology.instance.get(port.device_id) if port and port.of_instance else None
+    return instance if instance is not None and instance.active else None
+
+
+def _has_dhcp(topology: Topology, place: _Place) -> bool:
+    subnets = {fixed.ip_address: fixed.subnet_id for fixed in place.port.fixed_ips}
+    subnet = topology.subnet.get(subnets[place.address])
+    return subnet is not None and subnet.dhcp and ":" not in place.address
+
+
+def _from_console(place: _Place) -> list[Cell]:
+    if ":" in place.address:
+        return []
+    return [
+        Cell(kind=Kind.CONSOLE_DHCP, source=place.endpoint, target=place.endpoint, address=place.address),
+        Cell(kind=Kind.CONSOLE_METADATA, source=place.endpoint, target=METADATA, address=METADATA_ADDRESS),
+    ]
+
+
+def _to_floating_ip(topology: Topology, site: Site, floating_ip: FloatingIp, places: Iterable[_Place]) -> list[Cell]:
+    instance = _behind(topology, floating_ip)
+    if instance is None or site.outside.host is None:
+        return []
+    place = next((each for each in places if each.instance.id == instance.id), None)
+    ping = Cell(
+        kind=Kind.PING,
+        source=Endpoint(kind="outside", id=site.outside.host, name=site.outside.host),
+        target=Endpoint(kind="floating IP", id=floating_ip.id, name=floating_ip.address),
+        address=floating_ip.address,
+        routed=True,
+        via=(floating_ip.network_id, floating_ip.router_id or ""),
+    )
+    return [ping, ping.model_copy(update={"kind": Kind.SSH, "port": 22}), *_closed_port(ping, place)]
+
+
+class Vantages:
+    """Where cells can be measured from, as things are now.
+
+    Args:
+        topology: the cloud.
+        inventories: what the hosts have.
+        site: says which host is outside.
+    """
+
+    def __init__(self, topology: Topology, inventories: Mapping[str, HostInventory], site: Site) -> None:
+        self._topology = topology
+        self._inventories = inventories
+        self._site = site
+        self._load: Counter[str] = Counter()
+        self._chosen: dict[str, Vantage | None] = {}
+
+    @functools.cached_property
+    def _hosts_with(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for host, inventory in self._inventories.items():
+            for namespace in inventory.namespaces:
+                found.setdefault(namespace, []).append(host)
+        return found
+
+    def of_network(self, network_id: str, hypervisor: str | None) -> Vantage | None:
+        """A namespace from which a network's instances on a hypervisor can be reached.
+
+        An ``ovnmeta-`` namespace reaches its own chassis only (its port is a localport), so that the instance's hypervisor has to
+        have it. A ``qdhcp-`` or ``qrouter-`` namespace reaches all of them; where several hosts have it, they share the work.
+        """
+        metadata = f"ovnmeta-{network_id}"
+        if hypervisor and hypervisor in self._hosts_with.get(metadata, ()):
+            return Vantage(host=hypervisor, namespace=metadata)
+        if network_id not in self._chosen:
+            self._chosen[network_id] = self._choose(network_id)
+        return self._chosen[network_id]
+
+    def _choose(self, network_id: str) -> Vantage | None:
+        dhcp = f"qdhcp-{network_id}"
+        alive = {agent.host for agent in self._topology.agents_of(AGENT_DHCP) if agent.alive}
+        hosts = self._hosts_with.get(dhcp, [])
+        if hosts:
+            host = min(hosts, key=lambda each: (each not in alive, self._load[each], each))
+            self._load[host] += 1
+            return Vantage(host=host, namespace=dhcp)
+        networks = [
+            ipaddress.ip_network(self._topology.subnet[id_].cidr)
+            for id_ in self._topology.network[network_id].subnet_ids
+            if id_ in self._topology.subnet
+        ]
+        for router in self._topology.routers_of_network.get(network_id, ()):
+            namespace = f"qrouter-{router}"
+            for host in self._hosts_with.get(namespace, []):
+                # Of an HA router only the active one has addresses on the network.
+                links = self._inventories[host].namespaces[namespace]
+                own = [ipaddress.ip_interface(each).ip for link in links for each in link.addresses]
+                if any(address in network for address in own for network in networks):
+                    return Vantage(host=host, namespace=namespace)
+        return None
+
+    def of(self, cell: Cell) -> Vantage | None:
+        """The vantage of a cell's first packet: for cells from inside a guest, where its login is reached from."""
+        if cell.source.kind == "outside":
+            return Vantage(host=cell.source.id)
+        if cell.source.kind == "network":
+            instance = self._topology.instance.get(cell.target.id)
+            return self.of_network(cell.source.id, instance.host if instance else None)
+        return self.of_instance(cell.source.id)
+
+    def of_instance(self, instance_id: str) -> Vantage | None:
+        """From where an instance can be logged in to."""
+        instance = self._topology.instance.get(instance_id)
+        if instance is None:
+            return None
+        for port in self._topology.ports_of_instance[instance_id]:
+            found = self.of_network(port.network_id, instance.host)
+            if found is not None and port.addresses:
+                return found
+        return None
+
+    def lost_afterwards(self, cells: Iterable[Cell]) -> dict[str, str]:
+        """Cells that will have no vantage on OVN, by id, with the reason.
+
+        Neutron makes no ``ovnmeta-`` namespace for a network whose metadata port has no address, and gives it one only on subnets
+        that have DHCP (neutron/plugins/ml2/drivers/ovn/mech_driver/ovsdb/ovn_client.py,
+        ``update_metadata_port``; neutron/agent/ovn/metadata/agent.py, ``_get_provision_params``).
+        """
+        lost = {}
+        hypervisors = set(self._site.hosts)
+        for cell in cells:
+            if cell.source.kind == "outside" or cell.kind in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}:
+                continue
+            instance = self._topology.instance.get(cell.target.id if cell.source.kind == "network" else cell.source.id)
+            if instance is None:
+                continue
+            network_ids = (
+                [cell.source.id]
+                if cell.source.kind == "network"
+                else [port.network_id for port in self._topology.ports_of_instance[instance.id]]
+            )
+            if not any(self._has_metadata_address(network_id) for network_id in network_ids):
+                names = ", ".join(self._topology.network[id_].label for id_ in network_ids)
+                lost[cell.id] = f"no subnet of {names} has DHCP, so that OVN makes no metadata namespace for it"
+            elif instance.host not in hypervisors:
+                lost[cell.id] = f"{instance.host}, the hypervisor of {instance.label}, is not in the site file"
+        return lost
+
+    def _has_metadata_address(self, network_id: str) -> bool:
+        network = self._topology.network[network_id]
+        return any(self._topology.subnet[id_].dhcp for id_ in network.subnet_ids if id_ in self._topology.subnet)

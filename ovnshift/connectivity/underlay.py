@@ -1,0 +1,98 @@
+"""The network between the hosts, which tunnels run over: what it carries, measured."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ovnshift.cloud.topology import AGENT_LINUXBRIDGE, Topology
+from ovnshift.connectivity.measure import sweep_from
+from ovnshift.hosts import Connection, Fleet, HostError
+from ovnshift.site.models import Limits
+
+# UDP 8, VXLAN 8, Ethernet inside 14 (neutron_lib.constants.VXLAN_ENCAP_OVERHEAD)
+VXLAN_OVERHEAD = 30
+
+
+def ip_header(address: str) -> int:
+    """Bytes of an IP header of an address' family."""
+    return 40 if ":" in address else 20
+
+
+def geneve_overhead(max_header_size: int, address: str) -> int:
+    """Bytes that Geneve adds to a packet, as Neutron counts them (plugins/ml2/drivers/type_geneve.py and type_tunnel.py).
+
+    Args:
+        max_header_size: UDP 8, Geneve 8, Ethernet inside 14, and the options: at least 8 for OVN.
+        address: one of the underlay's, for the size of its IP header.
+    """
+    return ip_header(address) + max_header_size
+
+
+def tunnel_addresses(topology: Topology, hosts: Iterable[str]) -> dict[str, str]:
+    """Each host's tunnel address, as its LinuxBridge agent reports it."""
+    reported = {
+        agent.host: str(agent.configurations["tunneling_ip"])
+        for agent in topology.agents_of(AGENT_LINUXBRIDGE)
+        if agent.configurations.get("tunneling_ip")
+    }
+    return {host: reported[host] for host in dict.fromkeys(hosts) if host in reported}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Which packets arrived: (from, to, bytes) → what happened, empty where they did. And hosts that could not be asked."""
+
+    results: Mapping[tuple[str, str, int], str]
+    errors: Sequence[HostError]
+
+    def lost(self, size: int) -> list[str]:
+        """Ways that don't carry a size."""
+        return [
+            f"{source} to {target}: {what}"
+            for (source, target, each), what in self.results.items()
+            if each == size and what
+        ]
+
+
+def measure(fleet: Fleet, addresses: Mapping[str, str], sizes: Iterable[int], limits: Limits) -> Carried:
+    """Send packets that may not be fragmented, of each size, between every pair of tunnel addresses.
+
+    Args:
+        fleet: connections.
+        addresses: tunnel address of each host.
+        sizes: of whole IP packets, bytes.
+        limits: how often, and how long to wait.
+    """
+    sizes = sorted(set(sizes))
+
+    def ask(connection: Connection) -> dict[str, str]:
+        probes = [
+            (f"{target} {size}", None, "icmp", address, size)
+            for target, address in addresses.items()
+            if target != connection.name
+            for size in sizes
+        ]
+        answers = sweep_from(
+            connection,
+            probes,
+            count=limits.probe_count,
+            seconds=limits.probe_seconds,
+            banner_seconds=limits.banner_seconds,
+        )
+        return {id_: _said(answer) for id_, answer in answers.items()}
+
+    answers, errors = fleet.each(addresses, functools.partial(ask))
+    results = {}
+    for source, found in answers.items():
+        for id_, what in found.items():
+            target, size = id_.rsplit(" ", 1)
+            results[source, target, int(size)] = what
+    return Carried(results, list(errors.values()))
+
+
+def _said(answer: Mapping[str, object]) -> str:
+    if answer.get("received"):
+        return ""
+    return str(answer.get("error") or answer.get("vantage_error") or "no answer")

@@ -1,0 +1,1 @@
+"""Neutron's rows: read, and back up."""

@@ -1,0 +1,132 @@
+"""A login on Neutron's database."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pymysql
+from pymysql.cursors import DictCursor
+
+from ovnshift.errors import OvnshiftError
+from ovnshift.site import Site
+
+CONNECT_SECONDS = 10
+STATEMENT_SECONDS = 120
+
+
+class DatabaseError(OvnshiftError):
+    """The database can't be used, or refuses a statement."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where the database is, and as whom."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        return f"database {self.user}@{self.host}:{self.port}"
+
+
+def login_of(site: Site) -> Login:
+    """The login that a site file gives: a client's option file ([client] host, port, user, password), or single keys.
+
+    Raises:
+        DatabaseError: the option file or the environment variable lacks something.
+    """
+    settings = site.database
+    if settings.defaults_file is not None:
+        parser = configparser.ConfigParser(interpolation=None, allow_no_value=True)
+        place = str(settings.defaults_file)
+        try:
+            parser.read_string(settings.defaults_file.read_text(encoding="utf-8"))
+            client = parser["client"]
+            return Login(
+                (client.get("host") or "localhost").strip("\"'"),
+                int(client.get("port") or settings.port),
+                client["user"].strip("\"'"),
+                (client.get("password") or "").strip("\"'"),
+            )
+        except (OSError, configparser.Error, KeyError, ValueError) as error:
+            remedy = "it needs [client] with host, user and password"
+            raise DatabaseError(place, f"is no client's option file: {error}", remedy) from error
+    assert settings.host is not None
+    assert settings.user is not None
+    assert settings.password_env is not None
+    password = os.environ.get(settings.password_env)
+    if password is None:
+        raise DatabaseError(
+            "site file, [database]",
+            f"{settings.password_env} is not in the environment",
+            f"export {settings.password_env}=…",
+        )
+    return Login(settings.host, settings.port, settings.user, password)
+
+
+@contextmanager
+def connect(site: Site, schema: str | None = None) -> Iterator[pymysql.Connection[DictCursor]]:
+    """A connection to a schema (Neutron's unless told), closed afterwards. Nothing is committed by itself.
+
+    Raises:
+        DatabaseError: no connection, or the login is refused; and any error of a statement that is run inside.
+        OvnshiftError: the site's addresses can't be reached from this machine (:meth:`Site.check_way`).
+    """
+    site.check_way()
+    login = login_of(site)
+    try:
+        connection = pymysql.connect(
+            host=login.host,
+            port=login.port,
+            user=login.user,
+            password=login.password,
+            database=schema if schema is not None else site.database.neutron,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=STATEMENT_SECONDS,
+            write_timeout=STATEMENT_SECONDS,
+            charset="utf8mb4",
+            cursorclass=DictCursor,
+            ssl={"ca": str(site.database.ca_certificate)} if site.database.ca_certificate else None,
+        )
+    except (pymysql.MySQLError, OSError) as error:
+        raise DatabaseError(login.place, f"no connection: {said(error)}", "see [database] in the site file") from error
+    try:
+        with connection:
+            yield connection
+    except pymysql.MySQLError as error:
+        raise DatabaseError(
+            login.place, said(error), "see whether the database is well, and what this login may do"
+        ) from error
+
+
+def said(error: BaseException) -> str:
+    """The server's words."""
+    return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+def rows(connection: pymysql.Connection[DictCursor], statement: str, *values: Any) -> list[dict[str, Any]]:
+    """What a statement returns; values go beside it, never into it."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
+
+
+def identifier(name: str) -> str:
+    """A name of a schema, table or column between backticks.
+
+    Raises:
+        ValueError: it has other characters than Neutron's names have.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", name):
+        raise ValueError(f"{name!r} is no name of a schema, table or column")
+    return f"`{name}`"

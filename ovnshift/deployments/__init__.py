@@ -1,0 +1,1 @@
+"""Who installs OVN: one module each."""

@@ -1,0 +1,120 @@
+"""What a host has: links, namespaces, running domains, units, room, clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from ovnshift.hosts import programs
+from ovnshift.hosts.connection import Connection, HostError
+from ovnshift.hosts.fleet import Fleet
+
+NEUTRON_UNITS = (
+    "neutron-linuxbridge-agent.service",
+    "neutron-linuxbridge-cleanup.service",
+    "neutron-l3-agent.service",
+    "neutron-dhcp-agent.service",
+    "neutron-metadata-agent.service",
+    "neutron-metering-agent.service",
+    "neutron-openvswitch-agent.service",
+    "neutron-ovn-metadata-agent.service",
+    "neutron-server.service",
+    "openvswitch-switch.service",
+    "ovn-controller.service",
+    "nova-compute.service",
+    "libvirtd.service",
+)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Link(_Value):
+    """A network interface. ``mtu`` in bytes; addresses with their prefix length."""
+
+    name: str
+    kind: str
+    master: str | None
+    mtu: int
+    up: bool
+    mac: str | None
+    vlan: int | None
+    vni: int | None
+    parent: str | None
+    addresses: tuple[str, ...]
+
+
+class Unit(_Value):
+    """A systemd unit: ActiveState and UnitFileState."""
+
+    active: str
+    enabled: str
+
+
+class HostInventory(_Value):
+    """A host at one moment.
+
+    ``clock_error`` in seconds, positive when the host is ahead of this machine, known to ``clock_bound`` seconds (half the time
+    that asking took). ``domains`` is uuid → libvirt's name, None where there is no libvirt.
+    """
+
+    hostname: str
+    fqdn: str
+    python: str
+    kernel: str
+    links: tuple[Link, ...]
+    namespaces: dict[str, tuple[Link, ...]]
+    domains: dict[str, str] | None
+    udp_ports: tuple[int, ...]
+    free_megabytes: dict[str, int]
+    units: dict[str, Unit]
+    tools: dict[str, bool]
+    foreign_runs: tuple[str, ...]
+    openvswitch: str | None
+    ovs_hostname: str | None
+    clock_error: float
+    clock_bound: float
+
+    @property
+    def bridges(self) -> list[Link]:
+        """Linux bridges."""
+        return [link for link in self.links if link.kind == "bridge"]
+
+    @property
+    def taps(self) -> list[Link]:
+        """Tap devices: of instances, and of agents' ports."""
+        return [link for link in self.links if link.name.startswith("tap")]
+
+    def link_with(self, address: str) -> Link | None:
+        """The link that has an address."""
+        return next((link for link in self.links if address in {a.split("/")[0] for a in link.addresses}), None)
+
+
+def look(connection: Connection, *, disks: Iterable[str], domains: bool) -> HostInventory:
+    """Look around on a host.
+
+    Raises:
+        HostError: it could not be asked.
+    """
+    task = {"units": NEUTRON_UNITS, "disks": list(disks), "domains": domains}
+    connection.run("true", user=True)  # so that the time of connecting is not taken for the clock's error
+    before = time.time()
+    (report,) = programs.run(connection, programs.source("ovnshift.hosts.programs", "look.py"), task)
+    after = time.time()
+    bound = (after - before) / 2
+    found = report.pop("time")
+    return HostInventory(**report, clock_error=found - (before + after) / 2, clock_bound=bound)
+
+
+def look_everywhere(fleet: Fleet, names: Iterable[str]) -> tuple[dict[str, HostInventory], dict[str, HostError]]:
+    """Look around on several hosts at once; inventories, and the errors of those that could not be asked."""
+    computes = set(fleet.site.group("compute"))
+    disks = ["/etc", "/var/lib", "/var/log"]
+
+    def ask(connection: Connection) -> HostInventory:
+        return look(connection, disks=disks, domains=connection.name in computes)
+
+    return fleet.each(names, ask)

@@ -1,0 +1,1 @@
+"""What people read afterwards; made from finished data only."""

@@ -1,0 +1,240 @@
+"""What a site file may say. Every key is here with what is allowed; an unknown key is an error."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
+
+from ovnshift.errors import OvnshiftError
+
+
+def _existing_file(path: Path) -> Path:
+    expanded = path.expanduser()
+    if not expanded.is_file():
+        raise ValueError(f"there is no file {expanded}")
+    return expanded
+
+
+def _connection(spec: str) -> str:
+    scheme, _, rest = spec.partition("://")
+    if scheme not in {"ssh", "paramiko", "ansible", "local"} or (scheme != "local" and not rest):
+        raise ValueError("a connection is ssh://[USER@]HOST[:PORT], paramiko://…, ansible://HOST or local://")
+    return spec
+
+
+def _ovsdb(remote: str) -> str:
+    for each in remote.split(","):
+        if not re.fullmatch(r"(tcp|ssl):(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5}|unix:/\S+", each):
+            raise ValueError("an OVSDB remote is tcp:ADDRESS:PORT, ssl:ADDRESS:PORT or unix:/PATH; several with commas")
+    return remote
+
+
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+Connection = Annotated[str, AfterValidator(_connection)]
+OvsdbRemote = Annotated[str, AfterValidator(_ovsdb)]
+# A name of a schema is put between backticks where SQL has no parameters for it.
+SchemaName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cloud(_Section):
+    """[cloud]: the entry of clouds.yaml with an administrator's login."""
+
+    name: str
+    clouds_file: ExistingFile | None = None
+    only_through: str | None = Field(default=None, max_length=15)
+    region: str | None = None
+
+
+class Ssh(_Section):
+    """[ssh]: how the hosts are logged in to."""
+
+    config: ExistingFile | None = None
+    identity_file: ExistingFile | None = None
+    known_hosts: ExistingFile | None = None
+    inventory: ExistingFile | None = None
+    sudo: bool = True
+    connect_seconds: int = Field(default=10, ge=1, le=120)
+
+
+class Database(_Section):
+    """[database]: a login that may read and change Neutron's schema."""
+
+    defaults_file: ExistingFile | None = None
+    host: str | None = None
+    port: int = Field(default=3306, ge=1, le=65535)
+    user: str | None = None
+    password_env: str | None = None
+    ca_certificate: ExistingFile | None = None
+    neutron: SchemaName = "neutron"
+    scratch: SchemaName = "ovnshift_scratch"
+
+    @model_validator(mode="after")
+    def _has_a_login(self) -> Database:
+        if self.defaults_file is None and not (self.host and self.user and self.password_env):
+            raise ValueError("either defaults_file, or host, user and password_env")
+        if self.neutron == self.scratch:
+            raise ValueError("scratch must not be Neutron's own schema")
+        return self
+
+
+class Ovn(_Section):
+    """[ovn]: where OVN's databases are, or will be."""
+
+    northbound: OvsdbRemote
+    southbound: OvsdbRemote
+    private_key: ExistingFile | None = None
+    certificate: ExistingFile | None = None
+    ca_certificate: ExistingFile | None = None
+    geneve_port: int = Field(default=6081, ge=1, le=65535)
+    max_header_size: int = Field(default=38, ge=30, le=256)
+
+    @model_validator(mode="after")
+    def _has_certificates(self) -> Ovn:
+        given = [self.private_key, self.certificate, self.ca_certificate]
+        if "ssl:" in f"{self.northbound},{self.southbound}" and not all(given):
+            raise ValueError("ssl: needs private_key, certificate and ca_certificate")
+        return self
+
+
+class Deployment(_Section):
+    """[deployment]: who installs and configures services."""
+
+    kind: Literal["packages", "openstack-ansible", "kolla-ansible", "devstack"]
+    inventory: ExistingFile | None = None
+    playbook: ExistingFile | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_runs(self) -> Deployment:
+        if self.kind == "packages" and not (self.inventory and self.playbook):
+            raise ValueError('kind = "packages" needs inventory and playbook')
+        return self
+
+
+class Outside(_Section):
+    """[outside]: a host in front of the cloud's gateways, and an address behind them."""
+
+    host: str | None = None
+    target: IPvAnyAddress | None = None
+
+
+class Guest(_Section):
+    """[[guests]]: how instances are logged in to. The first that fits an instance counts."""
+
+    image: str | None = None
+    project: str | None = None
+    instance: str | None = None
+    login: bool = True
+    user: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    password_env: str | None = None
+    key: ExistingFile | None = None
+    closed_port: int | None = Field(default=None, ge=1, le=65535)
+    dhcp: bool = True
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> Guest:
+        if self.login and not (self.user and (self.password or self.password_env or self.key)):
+            raise ValueError("either user with password, password_env or key, or login = false")
+        return self
+
+    def secret(self) -> str | None:
+        """The password, from the file or the environment.
+
+        Raises:
+            OvnshiftError: the environment variable is not set.
+        """
+        if self.password_env is None:
+            return self.password
+        value = os.environ.get(self.password_env)
+        if value is None:
+            raise OvnshiftError(
+                "site file, [[guests]]",
+                f"{self.password_env} is not in the environment",
+                f"export {self.password_env}=…",
+            )
+        return value
+
+
+class Limits(_Section):
+    """[limits]: bounds and budgets."""
+
+    probe_seconds: float = Field(default=2.0, gt=0, le=60)
+    probe_count: int = Field(default=2, ge=1, le=20)
+    banner_seconds: float = Field(default=10.0, gt=0, le=120)
+    login_seconds: float = Field(default=45.0, gt=0, le=600)
+    command_seconds: float = Field(default=60.0, gt=0, le=3600)
+    clock_skew_seconds: float = Field(default=2.0, gt=0)
+    free_megabytes: int = Field(default=500, ge=0)
+    guest_pairs: int = Field(default=200, ge=0)
+    parallel_logins: int = Field(default=6, ge=1, le=64)
+
+
+class Site(_Section):
+    """A site file, whole."""
+
+    cloud: Cloud
+    ssh: Ssh = Ssh()
+    hosts: dict[str, Connection] = Field(min_length=1)
+    groups: dict[Literal["control", "network", "compute", "edge"], list[str]]
+    database: Database
+    ovn: Ovn
+    deployment: Deployment
+    outside: Outside = Outside()
+    guests: list[Guest] = []
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _hosts_are_known(self) -> Site:
+        for group, members in self.groups.items():
+            for name in members:
+                if name not in self.hosts:
+                    raise ValueError(f"groups.{group}: {name!r} is not in [hosts], which has {', '.join(self.hosts)}")
+        if not self.groups.get("compute"):
+            raise ValueError("groups.compute: at least one host")
+        if self.outside.host is not None and self.outside.host not in self.hosts:
+            raise ValueError(f"outside.host: {self.outside.host!r} is not in [hosts]")
+        if any(spec.startswith("ansible://") for spec in self.hosts.values()) and self.ssh.inventory is None:
+            raise ValueError("ssh.inventory: ansible:// needs an inventory")
+        return self
+
+    def group(self, name: Literal["control", "network", "compute", "edge"]) -> list[str]:
+        """The hosts of a group; none when the group is not there."""
+        return self.groups.get(name, [])
+
+    @property
+    def cloud_hosts(self) -> list[str]:
+        """The hosts that are part of the cloud: all but those outside."""
+        return [name for name in self.hosts if name not in self.group("edge")]
+
+    def guest_for(self, *, image: str | None, project: str, instance: str, instance_id: str) -> Guest | None:
+        """The first [[guests]] entry that fits an instance: each of its keys must, and one without keys fits all."""
+        for guest in self.guests:
+            if (
+                guest.image in (None, image)
+                and guest.project in (None, project)
+                and guest.instance in (None, instance, instance_id)
+            ):
+                return guest
+        return None
+
+    def check_way(self) -> None:
+        """Make sure that what is meant for this site can't leave by another way.
+
+        Raises:
+            OvnshiftError: the interface that the site names is not there.
+        """
+        interface = self.cloud.only_through
+        if interface is not None and not Path("/sys/class/net", interface).exists():
+            raise OvnshiftError(
+                f"site {self.cloud.name}",
+                f"its addresses are reached through {interface} only, and this machine has no such interface",
+                "bring up what provides it; for the lab: python -m lab up",
+            )

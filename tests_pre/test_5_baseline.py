@@ -1,0 +1,130 @@
+"""What works now is measured and written down, so that afterwards nobody has to guess."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.checks import Check
+from fixtures.connectivity import Recorded
+from ovnshift.connectivity.baseline import Baseline
+from ovnshift.connectivity.cells import CellRecord, Expectation, Kind, Outcome
+from ovnshift.report.matrix import describe
+
+pytestmark = pytest.mark.pre
+
+
+def _shown(records: list[CellRecord]) -> list[str]:
+    return [f"{record.cell}\n      {describe(record)}" for record in records]
+
+
+def test_cells_are_measured(measured: Baseline, check: Check) -> None:
+    """Every cell that there is can be measured: its vantage is there and answers."""
+    counts = measured.counts()
+    check.note(
+        f"{len(measured.cells)} cells: " + ", ".join(f"{counts[each]} {each}" for each in Outcome if counts[each])
+    )
+    missing = measured.with_outcome(Outcome.NOT_MEASURED)
+    hard = [each for each in missing if each.cell.kind not in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}]
+    check.warn_of(
+        _shown([each for each in missing if each not in hard]),
+        "cells of console logs say nothing",
+        remedy="a log that has rolled over says nothing of the boot; the same is measured from inside where a login is known",
+    )
+    check.demand_none(
+        _shown(hard),
+        "of the cells could not be measured, so that nothing could be proved of them afterwards",
+        remedy="see the reason beside each; logins are in [[guests]] of the site file (login = false where nobody may log in)",
+    )
+
+
+def test_instances_are_reached(measured: Baseline, check: Check) -> None:
+    """Everything that should be reached is reached, in both sweeps."""
+    check.demand_none(
+        _shown(
+            [each for each in measured.with_outcome(Outcome.FAILED) if each.cell.expectation is Expectation.REACHED]
+        ),
+        "of the cells fail before anything was migrated",
+        remedy="mend them, or stop those instances; what fails now can't be told from what the migration breaks",
+    )
+
+
+def test_closed_ports_are_closed(measured: Baseline, check: Check) -> None:
+    """What security groups close, is closed: a port that listens inside and that nobody may reach."""
+    closed = [each for each in measured.cells if each.cell.expectation is Expectation.KEPT_OUT]
+    check.demand_none(
+        _shown([each for each in closed if each.outcome is Outcome.FAILED]),
+        "of the ports that must be closed are open",
+        remedy="openstack security group rule list shows which rule opens it; or name another closed_port in [[guests]]",
+    )
+    check.warn_of(
+        [] if closed else ["no closed_port in [[guests]] of the site file"],
+        "thing is missing: nothing can be proved about what must not pass",
+        remedy="name a port that listens in guests and that no security group opens",
+    )
+
+
+def test_nothing_flaps(measured: Baseline, check: Check) -> None:
+    """Nothing is now so, now so: both sweeps agree, and no packet is lost."""
+    check.demand_none(
+        _shown(measured.with_outcome(Outcome.FLAPPING)),
+        "of the cells flap",
+        remedy="find out why before the window; a cell that flaps proves nothing afterwards",
+    )
+
+
+def test_every_cell_has_a_vantage_afterwards(measured: Baseline, check: Check) -> None:
+    """Every cell can be measured again on OVN, where DHCP namespaces are gone and ovnmeta reaches its own chassis only."""
+    labels = {record.cell.id: str(record.cell) for record in measured.cells}
+    check.warn_of(
+        [f"{labels[id_]}: {reason}" for id_, reason in measured.without_vantage_afterwards.items()],
+        "cells will have no vantage after the migration",
+        remedy="give the instance a floating IP, or a neighbour that can be logged in to; else look at it by hand",
+    )
+
+
+def test_guests_take_the_networks_mtu(measured: Baseline, check: Check) -> None:
+    """Guests take their MTU from DHCP; one that pins it would lose large packets when its network's MTU is lowered."""
+    check.warn_of(
+        [f"{label}: {fact}" for label, fact in measured.pinned_mtu.items()],
+        "guests pin their MTU",
+        remedy="take the mtu line out of their network configuration (netplan, ifcfg), before the window",
+    )
+
+
+def test_the_baseline_is_written(recorded: Recorded, check: Check) -> None:
+    """The baseline is written, whole and with its checksum; an older one is kept beside it."""
+    check.demand(recorded.path.exists(), f"{recorded.path} is not there", remedy="see the errors above")
+    check.note(f"{recorded.path}: {len(recorded.baseline.cells)} cells, {len(recorded.baseline.host_keys)} host keys")
+    if recorded.kept is not None:
+        check.note(f"the baseline before it is kept as {recorded.kept.name}")
+    if recorded.unreadable is not None:
+        raise recorded.unreadable
+
+
+def test_nothing_got_worse_since_the_last_baseline(recorded: Recorded, check: Check) -> None:
+    """Nothing that passed in the baseline before this one fails or is missing now."""
+    if recorded.before is None:
+        check.note("this is the first baseline of this change")
+        return
+    now = {record.cell.id: record for record in recorded.baseline.cells}
+    worse = []
+    for record in recorded.before.cells:
+        if record.outcome is not Outcome.PASSED:
+            continue
+        current = now.get(record.cell.id)
+        if current is None:
+            reason = recorded.baseline.not_covered.get(record.cell.target.id)
+            worse.append(f"{record.cell}: is no cell now" + (f", {reason}" if reason else ""))
+        elif current.outcome is Outcome.FAILED:
+            worse.append(f"{record.cell}\n      {describe(current)}")
+    check.demand_none(
+        worse,
+        f"of the cells passed at {recorded.before.ended_at[:19]} UTC and don't now",
+        remedy="find out who changed what since; the next run compares with this one",
+    )
+    changed = [
+        f"{id_}: {recorded.before.host_keys[id_]} then, {key} now"
+        for id_, key in recorded.baseline.host_keys.items()
+        if recorded.before.host_keys.get(id_, key) != key
+    ]
+    check.warn_of(changed, "guests show another SSH host key", remedy="were they rebuilt?")
