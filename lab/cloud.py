@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from lab import blueprint, machine, store
 from lab.errors import LabError
+from lab.guest import COMMAND_LINE
 
 T = TypeVar("T")
 API_SECONDS = 120
@@ -79,7 +80,7 @@ def furnish(admin: Connection, demo: Connection, record: store.Record, guest: Pa
         admin: a connection to the project admin.
         demo: a connection to the project that owns the cloud's objects.
         record: says whether provider networks are VLANs.
-        guest: the guests' image, a directory with ``vmlinuz``, ``initrd`` and ``disk``.
+        guest: the guests' image, a directory with ``vmlinux``, ``initrd`` and ``disk``.
         keypair: the public key that guests let in.
     """
     retrying(lambda: list(demo.network.agents()), "Neutron")
@@ -104,8 +105,8 @@ def furnish(admin: Connection, demo: Connection, record: store.Record, guest: Pa
 def _images(admin: Connection, guest: Path) -> None:
     retrying(lambda: list(admin.image.images()), "Glance")
     properties: dict[str, Any] = {}
-    # Kernel and initramfs as raw images too: Glance's inspector takes a vmlinuz for a partition table.
-    for name, file in ((_KERNEL, "vmlinuz"), (_RAMDISK, "initrd"), (blueprint.IMAGE, "disk")):
+    # Kernel and initramfs as raw images too: Glance's inspector has taken a kernel for a partition table.
+    for name, file in ((_KERNEL, "vmlinux"), (_RAMDISK, "initrd"), (blueprint.IMAGE, "disk")):
         image = admin.image.find_image(name)
         if image is not None and image.status != "active":
             admin.image.delete_image(image.id)  # an upload that was interrupted
@@ -125,8 +126,7 @@ def _images(admin: Connection, guest: Path) -> None:
             properties["kernel_id"] = image.id
         elif name == _RAMDISK:
             properties["ramdisk_id"] = image.id
-            # Nova's own names a console that the guest does not have, and boots for the last one named.
-            properties["os_command_line"] = "console=ttyS0 panic=1 quiet"
+            properties["os_command_line"] = COMMAND_LINE
 
 
 def _provider_network(demo: Connection, network: blueprint.ProviderNetwork, *, vlan: bool) -> None:

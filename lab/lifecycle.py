@@ -67,10 +67,7 @@ def up(progress: Progress, *, management: str | None = None, rebuild: bool = Fal
         record = _new_record(progress, addresses, kernel, hosts_image, guests_image, rebuild=rebuild)
     elif record.image != hosts_image:
         raise LabError("the lab that is here was made from another image", "python -m lab down, then run this again")
-    secrets = store.ensure_identity(record)
-    site.write(record, secrets)
-    _start(progress, record, secrets)
-    _wait(progress, record, secrets, guests_image)
+    _bring_up(progress, record, store.ensure_identity(record), guests_image)
     if not record.complete:
         with progress.step("state kept for reset"):
             kept.keep(record.kept)
@@ -126,10 +123,14 @@ def reset(progress: Progress) -> None:
         for each in blueprint.HOSTS:
             host.unmount(each)
             host.forget_changes(each)
+    _bring_up(progress, record, secrets, guest.ensure(record.image))
+    _say_ready(progress, record, begin, "reset")
+
+
+def _bring_up(progress: Progress, record: store.Record, secrets: store.Secrets, guests_image: Path) -> None:
     site.write(record, secrets)
     _start(progress, record, secrets)
-    _wait(progress, record, secrets, guest.ensure(record.image))
-    _say_ready(progress, record, begin, "reset")
+    _wait(progress, record, secrets, guests_image)
 
 
 def _start(progress: Progress, record: store.Record, secrets: store.Secrets) -> None:
@@ -163,9 +164,9 @@ def _wait(progress: Progress, record: store.Record, secrets: store.Secrets, gues
         seconds=SERVICES_SECONDS,
         next_step="python -m lab status, python -m lab logs HOST UNIT; then python -m lab up",
     )
-    with progress.step("log in"):
-        admin = cloud.connect(record, secrets)
-        demo = cloud.connect(record, secrets, project=blueprint.PROJECT)
+    with progress.step("log in"), concurrent.futures.ThreadPoolExecutor() as pool:
+        projects = ("admin", blueprint.PROJECT)
+        admin, demo = pool.map(lambda project: cloud.connect(record, secrets, project=project), projects)
     if not record.complete:
         _build(progress, record, admin, demo, guests_image)
     conditions.until_the_cloud_works(progress, admin, demo)

@@ -120,7 +120,7 @@ def _write(target: Path, relative: Path, text: str, groups: dict[str, int]) -> N
     if relative.name in _SECRET_PROGRAMS:
         os.chown(target, 0, 0)
         target.chmod(0o700)
-    elif "sbin" in relative.parts:
+    elif relative.parent.name in ("bin", "sbin"):
         target.chmod(0o755)
     elif group is not None:
         os.chown(target, 0, groups[group])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ import pytest
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 
+from lab import blueprint, host, paths
 from tests.lab.machine_state import MachineState
 
 SITE = Path("/var/lib/ovnshift-lab/site")
@@ -54,6 +57,23 @@ class Lab:
         """The DHCP namespace of a network."""
         found = self.cloud("demo").network.find_network(network, ignore_missing=False)
         return f"qdhcp-{found.id}"
+
+
+def start_up_and_kill_it(hosts: int, seconds: float = 120) -> None:
+    """Begin an ``up`` and kill it as soon as some hosts are there."""
+    up = subprocess.Popen(
+        [sys.executable, "-m", "lab", "up"], cwd=paths.PROJECT_ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + seconds
+        while sum(host.leader(each) is not None for each in blueprint.HOSTS) < hosts:
+            assert time.monotonic() < deadline, f"not {hosts} hosts came up within {seconds:.0f} s"
+            assert up.poll() is None, "up ended"
+            time.sleep(0.05)
+    finally:
+        if up.poll() is None:
+            os.killpg(up.pid, signal.SIGKILL)
+        up.wait()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

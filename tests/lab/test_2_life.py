@@ -7,16 +7,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from lab import blueprint, host, paths
-from tests.lab.conftest import Lab, LabCommand
+from tests.lab.conftest import Lab, LabCommand, start_up_and_kill_it
 
 
 def leaders() -> dict[str, int | None]:
@@ -106,16 +103,7 @@ def test_a_host_that_reboots_comes_back_with_its_instances(lab: Lab) -> None:
 
 def test_an_up_that_was_killed_is_finished_by_the_next(lab: Lab) -> None:
     assert lab.command("down").returncode == 0
-    first = subprocess.Popen(
-        [sys.executable, "-m", "lab", "up"], cwd=paths.PROJECT_ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while not any(leaders().values()):
-        assert time.monotonic() < deadline, "no host came up"
-        assert first.poll() is None
-        time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    start_up_and_kill_it(hosts=1)
     # Worse than that: one host dies and another has lost its supervisor.
     host.stop([blueprint.HOSTS[1]], orderly=False)
     supervisor = host.supervisor(blueprint.HOSTS[4])

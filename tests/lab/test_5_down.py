@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from lab import blueprint, host, paths, processes, teardown
-from tests.lab.conftest import Lab, LabCommand
+from tests.lab.conftest import Lab, LabCommand, start_up_and_kill_it
 from tests.lab.machine_state import MachineState
 from tests.lab.test_2_life import other_checkout
 
@@ -53,21 +51,10 @@ def test_a_registry_that_fails_ends_with_what_to_do(lab: Lab, tmp_path: Path) ->
     assert_clean(lab.before)
 
 
-def start_and_kill(at_least: int) -> None:
-    """Begin an ``up`` and kill it as soon as some hosts are there."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lab", "up"], cwd=paths.PROJECT_ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    while sum(host.leader(each) is not None for each in blueprint.HOSTS) < at_least:
-        assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_another_checkout_removes_a_half_built_lab_whose_supervisors_were_killed(
     lab: Lab, lab_command: LabCommand, tmp_path: Path
 ) -> None:
-    start_and_kill(at_least=2)
+    start_up_and_kill_it(hosts=2)
     for pid in processes.members():
         if "lab.supervisor" in processes.command_line(pid):
             os.kill(pid, signal.SIGKILL)
@@ -77,7 +64,7 @@ def test_another_checkout_removes_a_half_built_lab_whose_supervisors_were_killed
 
 
 def test_down_does_without_its_record(lab: Lab) -> None:
-    start_and_kill(at_least=1)
+    start_up_and_kill_it(hosts=1)
     paths.RECORD.write_text("{ rubbish", encoding="utf-8")
     for each in blueprint.HOSTS:
         (host.place(each) / "run.json").unlink(missing_ok=True)
