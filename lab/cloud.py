@@ -43,7 +43,7 @@ def connect(record: store.Record, secrets: store.Secrets, *, project: str = "adm
         project_domain_name="Default",
         region_name="RegionOne",
         identity_api_version="3",
-        api_timeout=60,
+        api_timeout=API_SECONDS,
     )
     retrying(connection.authorize, "Keystone")
     return connection
