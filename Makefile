@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
 APT_PACKAGES := $(shell sed -e '/^\#/d' -e '/^$$/d' requirements/apt.txt)
 
-.PHONY: help setup rehearsal test check unit lock clean
+.PHONY: help setup rehearsal test check unit bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,9 +25,10 @@ $(STAMP): requirements/apt.txt requirements/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/requirements.txt
 	touch $@
 
-rehearsal: $(STAMP) ## a LinuxBridge cloud on this machine (later: and its migration to OVN)
+rehearsal: $(STAMP) ## a LinuxBridge cloud on this machine, and the phases on it (until now: pre)
 	$(BIN)/python -m lab up
-	$(BIN)/python -m lab status
+	$(BIN)/pytest -m pre --change=rehearsal
+	@echo "The lab stays up: python -m lab status; python -m lab down removes it."
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .
@@ -39,6 +40,11 @@ unit: $(STAMP) ## the tests that need no lab
 
 test: check ## all of the suite's own tests, on a lab that they bring up and take down
 	$(BIN)/pytest tests/unit tests/lab --durations=15 --junit-xml=reports/test.xml
+
+bench: $(STAMP) ## speed, as ratios against named alternatives (installs fping)
+	@command -v fping >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install fping
+	$(BIN)/python -m bench.sweep
+	$(BIN)/python -m bench.memory
 
 lock: $(STAMP) ## pin what requirements.in asks for, with hashes
 	$(BIN)/python -m venv $(VENV)/lock

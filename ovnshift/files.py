@@ -72,7 +72,7 @@ def write_document(path: Path, kind: str, version: int, content: dict[str, Any])
         OvnshiftError: as :func:`write_atomically`.
     """
     document = {"kind": kind, "version": version, "checksum": checksum(content), "content": content}
-    write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8") + b"\n")
+    write_atomically(path, json.dumps(document, ensure_ascii=False).encode("utf-8") + b"\n")
 
 
 def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:

@@ -161,11 +161,14 @@ def read(path: Path, topology: Topology | None = None) -> Baseline:
     if topology is not None and baseline.identity != identity_of(topology):
         raise OvnshiftError(
             str(path),
-            f"is of {baseline.identity.cloud} at {baseline.identity.identity_endpoint}, not of {topology.cloud} at "
-            f"{topology.identity_endpoint}",
+            f"is of {_said(baseline.identity)}, not of {_said(identity_of(topology))}",
             "name the right site file or change (--site, --change), or record a baseline of this cloud",
         )
     return baseline
+
+
+def _said(identity: Identity) -> str:
+    return f"{identity.cloud} at {identity.identity_endpoint}, region {identity.region}"
 
 
 def age_seconds(baseline: Baseline) -> float:

@@ -13,9 +13,11 @@ import shlex
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import paramiko
+from paramiko.pkey import UnknownKeyType
 
 from ovnshift.connectivity.cells import Vantage
 from ovnshift.errors import OvnshiftError
@@ -26,9 +28,12 @@ from ovnshift.site import Guest
 # Runs in the guest's shell, whatever that is; what it is to do comes on its standard input, and never becomes part of a command.
 _PROGRAM = """
 fetch() {
-  if command -v curl >/dev/null 2>&1; then curl -s -m 10 -o /dev/null -w '%{http_code}' "$1" 2>/dev/null
-  elif command -v wget >/dev/null 2>&1; then wget -q -T 10 -O /dev/null "$1" 2>/dev/null && echo 200
-  else echo no-client; fi
+  rest=${1#http://}; host=${rest%%/*}; path=/${rest#*/}; code=
+  command -v curl >/dev/null 2>&1 && code=$(curl -s -m 10 -o /dev/null -w '%{http_code}' "$1" 2>/dev/null)
+  [ -n "$code" ] || { command -v wget >/dev/null 2>&1 && wget -q -T 10 -O /dev/null "$1" 2>/dev/null && code=200; }
+  [ -n "$code" ] || code=$(printf 'GET %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n' "$path" "$host" | nc -w 5 "$host" 80 2>/dev/null |
+    sed -n '1s/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p')
+  printf %s "$code"
 }
 while read -r id kind count target; do
   case "$kind" in
@@ -155,13 +160,14 @@ class GuestSession:
 
         Raises:
             GuestError: the guest refuses, or does not answer in time.
+            OvnshiftError: the key or the password can't be had on this machine.
         """
         assert guest.user is not None
         self._transport.auth_timeout = self._seconds
         try:
             if guest.key is not None:
                 try:
-                    self._transport.auth_publickey(guest.user, paramiko.PKey.from_path(guest.key))
+                    self._transport.auth_publickey(guest.user, _private_key(guest.key))
                 except paramiko.AuthenticationException:
                     if guest.secret() is None:
                         raise
@@ -207,6 +213,15 @@ class GuestSession:
             if number < len(answers):
                 answers[number] = rest
         return answers
+
+
+def _private_key(path: Path) -> paramiko.PKey:
+    try:
+        return paramiko.PKey.from_path(path)
+    except (ValueError, TypeError, UnknownKeyType) as error:
+        raise OvnshiftError(
+            str(path), f"is no private key that can be used: {error}", "see key in [[guests]] of the site file"
+        ) from error
 
 
 def _numbered(lines: Iterable[str]) -> Iterable[tuple[int, str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ovnshift.cloud.topology import Topology
-from ovnshift.connectivity.cells import Cell, Expectation, Kind, Measurement, Outcome, Vantage
+from ovnshift.connectivity.cells import Cell, Endpoint, Expectation, Kind, Measurement, Outcome, Vantage
 from ovnshift.connectivity.guest_session import GuestError, GuestSession, PingAnswer, Question, listens
 from ovnshift.connectivity.plan import Plan, Vantages
 from ovnshift.errors import OvnshiftError
@@ -34,6 +34,7 @@ class Sweep:
     Attributes:
         measurements: by cell id.
         host_keys: by instance id, the key that its SSH server showed.
+        not_listening: ids of instances that were looked into and in which nothing listens on the closed port.
         pinned_mtu: by an instance's label, the line of its network configuration that says its MTU.
         notes: what could not be asked, for people.
     """
@@ -41,6 +42,7 @@ class Sweep:
     measurements: dict[str, Measurement] = field(default_factory=dict)
     host_keys: dict[str, str] = field(default_factory=dict)
     pinned_mtu: dict[str, str] = field(default_factory=dict)
+    not_listening: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
 
@@ -104,6 +106,7 @@ class Measurer:
         for cell in plan.cells:
             if cell.kind in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}:
                 found.measurements[cell.id] = self._from_console(cell)
+        self._judge_closed_ports(plan, found)
         self._progress(total, total, "done")
         return found
 
@@ -140,9 +143,10 @@ class Measurer:
         for cell in plan.cells:
             if cell.source.kind == "instance" and cell.kind not in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}:
                 inside[cell.source.id].append(cell)
-        logins = {
-            cell.target.id: cell for cell in plan.cells if cell.kind == Kind.SSH and cell.target.kind == "instance"
-        }
+        logins: dict[str, Cell] = {}
+        for cell in plan.cells:
+            if cell.kind == Kind.SSH and cell.target.kind == "instance" and self._vantages.of(cell) is not None:
+                logins.setdefault(cell.target.id, cell)
         with concurrent.futures.ThreadPoolExecutor(max_workers=self._site.limits.parallel_logins) as pool:
             jobs = {
                 pool.submit(
@@ -157,7 +161,7 @@ class Measurer:
 
     def _from_guest(self, instance_id: str, login: Cell | None, cells: Sequence[Cell], found: Sweep) -> None:
         instance = self._topology.instance[instance_id]
-        vantage = self._vantages.of_instance(instance_id)
+        vantage = self._vantages.of(login) if login is not None else None
         reason = None
         if login is None or vantage is None:
             reason = f"no namespace reaches {instance.label}"
@@ -230,17 +234,35 @@ class Measurer:
             else:
                 found.measurements[cell.id] = _read_from_guest(cell, next(remaining), place, at)
         if guest.closed_port is not None and not listens(listening, guest.closed_port):
-            self._doubt_closed_ports(login.target.id, guest.closed_port, found)
+            found.not_listening.add(login.target.id)
 
-    def _doubt_closed_ports(self, instance_id: str, port: int, found: Sweep) -> None:
-        for cell_id, measurement in found.measurements.items():
-            if cell_id.startswith(f"{Kind.CLOSED_PORT}|") and f"|instance/{instance_id}|" in cell_id:
-                found.measurements[cell_id] = measurement.model_copy(
-                    update={
-                        "outcome": Outcome.NOT_MEASURED,
-                        "detail": f"nothing listens on port {port} inside, so that its silence proves nothing",
-                    }
-                )
+    def _judge_closed_ports(self, plan: Plan, found: Sweep) -> None:
+        """Silence proves something only of a port that listens, on an instance that answers the same prober otherwise."""
+        answering = {
+            (cell.source.id, cell.target.id)
+            for cell in plan.cells
+            if cell.kind in {Kind.PING, Kind.SSH} and found.measurements[cell.id].received
+        }
+        for cell in plan.cells:
+            measurement = found.measurements[cell.id]
+            if cell.expectation is not Expectation.KEPT_OUT or measurement.outcome is not Outcome.PASSED:
+                continue
+            reason = None
+            if (cell.source.id, cell.target.id) not in answering:
+                reason = "nothing else answers there either, so that its silence proves nothing"
+            elif self._instance_at(cell.target) in found.not_listening:
+                reason = f"nothing listens on port {cell.port} inside, so that its silence proves nothing"
+            if reason is not None:
+                update = {"outcome": Outcome.NOT_MEASURED, "detail": f"{measurement.detail}; {reason}"}
+                found.measurements[cell.id] = measurement.model_copy(update=update)
+
+    def _instance_at(self, end: Endpoint) -> str:
+        if end.kind == "instance":
+            return end.id
+        ports = (
+            self._topology.port.get(each.port_id or "") for each in self._topology.floating_ips if each.id == end.id
+        )
+        return next((port.device_id for port in ports if port is not None), "")
 
     # Console logs
 
@@ -385,7 +407,7 @@ def _read_connection(cell: Cell, answer: Mapping[str, Any], vantage: Vantage | N
     state = answer["state"]
     kept_out = cell.expectation is Expectation.KEPT_OUT
     if kept_out:
-        good = state in {"timeout", "refused"}
+        good = state != "open"
         detail = {"timeout": "dropped", "refused": "refused", "open": "open"}.get(state, answer.get("error", state))
     else:
         good = state == "open" and str(answer.get("banner", "")).startswith("SSH-")
@@ -403,8 +425,6 @@ def _read_connection(cell: Cell, answer: Mapping[str, Any], vantage: Vantage | N
 
 def _read_from_guest(cell: Cell, answer: str, vantage: Vantage, at: str) -> Measurement:
     if cell.kind == Kind.METADATA:
-        if "no-client" in answer:
-            return not_measured("the guest has neither curl nor wget", vantage)
         good = answer.strip().startswith("200")
         detail = f"HTTP {answer.strip()}" if answer.strip() else "no answer"
         return Measurement(

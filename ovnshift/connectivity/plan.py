@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ovnshift.cloud.topology import AGENT_DHCP, FloatingIp, Instance, Network, Port, Topology
+from ovnshift.cloud.topology import AGENT_DHCP, FloatingIp, Instance, Network, Port, Router, Topology
 from ovnshift.connectivity.cells import Cell, Endpoint, Expectation, Kind, Vantage
 from ovnshift.hosts.inventory import HostInventory
 from ovnshift.site import Guest, Site
@@ -19,6 +19,8 @@ METADATA_ADDRESS = "169.254.169.254"
 METADATA = Endpoint(kind="metadata service", id=METADATA_ADDRESS, name="metadata")
 # The same sample is drawn each time from the same cloud, so that phases measure the same cells.
 SAMPLE_SEED = 20
+# Of so many pairs that are drawn, the one that covers most is taken.
+CANDIDATES = 8
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ def make(topology: Topology, site: Site) -> Plan:
     cells: list[Cell] = []
     for place in places:
         cells += _from_network(place)
-    pairs, left_out = _sample(list(_guest_pairs(topology, places)), site.limits.guest_pairs)
+    pairings = [*_to_guests(topology, places), *_to_floating_ips(topology, places)]
+    pairs, left_out = _sample(pairings, site.limits.guest_pairs)
     cells += pairs
     for place in _first_addresses(places):
         if place.guest is not None and place.guest.login:
             cells += _from_guest(topology, site, place)
-        cells += _from_console(place)
+        cells += _from_console(topology, place)
     for floating_ip in topology.floating_ips:
         cells += _to_floating_ip(topology, site, floating_ip, places)
     unique = {cell.id: cell for cell in cells}
@@ -91,7 +94,8 @@ def _places(topology: Topology, site: Site) -> tuple[list[_Place], dict[str, str
                 if port.network_id in topology.network
                 for address in port.addresses
             ]
-    return places, not_covered
+    # In an order of their own: an API may answer in another one each time.
+    return sorted(places, key=lambda each: (each.instance.id, each.network.id, each.address)), not_covered
 
 
 def _project(topology: Topology, instance: Instance) -> str:
@@ -124,60 +128,139 @@ def _closed_port(ping: Cell, place: _Place | None) -> list[Cell]:
     return [ping.model_copy(update=change)]
 
 
-def _guest_pairs(topology: Topology, places: Sequence[_Place]) -> Iterable[Cell]:
-    """Pings from guests that can be logged in to, to every address that they share a network or a router with."""
-    for source, target in itertools.product(_first_addresses(places), places):
-        if source.instance.id == target.instance.id or source.guest is None or not source.guest.login:
-            continue
-        if (":" in source.address) != (":" in target.address):
-            continue
-        same = source.network.id == target.network.id
-        routers = set(topology.routers_of_network.get(source.network.id, ())) & set(
-            topology.routers_of_network.get(target.network.id, ())
-        )
-        if same or routers:
-            yield Cell(
-                kind=Kind.PING,
-                source=source.endpoint,
-                target=target.endpoint,
-                address=target.address,
-                across_hosts=source.instance.host != target.instance.host,
-                routed=not same,
-                via=tuple(dict.fromkeys([source.network.id, *(() if same else sorted(routers)), target.network.id])),
-            )
+@dataclass(frozen=True)
+class _Pairing:
+    """Sources that all reach the same targets in the same way: many cells that are not made before they are chosen."""
 
+    sources: Sequence[_Place]
+    targets: Sequence[_Place | FloatingIp]
+    via: tuple[str, ...]
+    routed: bool
 
-def _sample(cells: list[Cell], limit: int) -> tuple[list[Cell], int]:
-    if len(cells) <= limit:
-        return cells, 0
-    shuffled = sorted(cells, key=lambda cell: cell.id)
-    random.Random(SAMPLE_SEED).shuffle(shuffled)  # noqa: S311, a sample, not a secret
-    chosen: list[Cell] = []
-    rest: list[Cell] = []
-    seen: set[object] = set()
-    for cell in shuffled:
-        wanted = {cell.via, (cell.source.id, "from"), (cell.target.id, "to"), (cell.via, cell.across_hosts)}
-        if len(chosen) < limit and not wanted <= seen:
-            chosen.append(cell)
-            seen |= wanted
+    @property
+    def size(self) -> int:
+        ids = {place.instance.id for place in self.sources}
+        own = sum(1 for each in self.targets if isinstance(each, _Place) and each.instance.id in ids)
+        return len(self.sources) * len(self.targets) - own
+
+    def cell(self, source: _Place, target: _Place | FloatingIp) -> Cell | None:
+        """The cell between two of them; None from an instance to itself."""
+        host = None
+        if isinstance(target, FloatingIp):
+            end, address = Endpoint(kind="floating IP", id=target.id, name=target.address), target.address
+        elif target.instance.id == source.instance.id:
+            return None
         else:
-            rest.append(cell)
-    chosen += rest[: limit - len(chosen)]
-    return chosen, len(cells) - len(chosen)
+            end, address, host = target.endpoint, target.address, target.instance.host
+        return Cell(
+            kind=Kind.PING,
+            source=source.endpoint,
+            target=end,
+            address=address,
+            across_hosts=host is not None and host != source.instance.host,
+            routed=self.routed,
+            via=self.via,
+        )
+
+
+def _families(places: Iterable[_Place]) -> dict[tuple[str, bool], list[_Place]]:
+    """Places by network and whether their address is IPv6."""
+    found: dict[tuple[str, bool], list[_Place]] = {}
+    for place in places:
+        found.setdefault((place.network.id, ":" in place.address), []).append(place)
+    return found
+
+
+def _logged_in(places: Iterable[_Place]) -> dict[tuple[str, bool], list[_Place]]:
+    return _families(each for each in _first_addresses(places) if each.guest is not None and each.guest.login)
+
+
+def _to_guests(topology: Topology, places: Sequence[_Place]) -> Iterable[_Pairing]:
+    """From guests that can be logged in to, to every address that they share a network or a router with."""
+    targets = _families(places)
+    for (source_id, family), sources in _logged_in(places).items():
+        routers = set(topology.routers_of_network.get(source_id, ()))
+        for (target_id, target_family), members in targets.items():
+            shared = sorted(routers & set(topology.routers_of_network.get(target_id, ())))
+            if target_family == family and source_id == target_id:
+                yield _Pairing(sources, members, (source_id,), routed=False)
+            elif target_family == family and shared:
+                yield _Pairing(sources, members, (source_id, *shared, target_id), routed=True)
+
+
+def _to_floating_ips(topology: Topology, places: Sequence[_Place]) -> Iterable[_Pairing]:
+    """From guests that can be logged in to, to the floating IPs of the external networks that they get to."""
+    for (network_id, family), sources in _logged_in(places).items():
+        outward = _outward(topology, network_id)
+        externals = {router.external_network_id for router in outward} | {network_id}
+        targets: dict[str, list[FloatingIp]] = {}
+        for each in sorted(topology.floating_ips, key=lambda each: each.id):
+            if each.network_id in externals and _behind(topology, each) and (":" in each.address) == family:
+                targets.setdefault(each.router_id or "", []).append(each)
+        for router_id, members in targets.items():
+            via = dict.fromkeys([network_id, *(router.id for router in outward), *([router_id] if router_id else [])])
+            yield _Pairing(sources, members, tuple(via), routed=True)
+
+
+def _outward(topology: Topology, network_id: str) -> list[Router]:
+    """The routers of a network that have a gateway."""
+    ids = sorted(topology.routers_of_network.get(network_id, ()))
+    return [topology.router[id_] for id_ in ids if id_ in topology.router and topology.router[id_].external_network_id]
+
+
+def _sample(pairings: Sequence[_Pairing], limit: int) -> tuple[list[Cell], int]:
+    """All cells of all pairings where they are few; else so many that cover ways, hosts and guests as well as they can."""
+    total = sum(pairing.size for pairing in pairings)
+    if total <= limit:
+        pairs = ((each, pair) for each in pairings for pair in itertools.product(each.sources, each.targets))
+        found = [pairing.cell(*pair) for pairing, pair in pairs]
+        return [cell for cell in found if cell is not None], 0
+    chooser = random.Random(SAMPLE_SEED)  # noqa: S311, a sample, not a secret
+    chosen: dict[str, Cell] = {}
+    seen: Counter[object] = Counter()
+    for pairing in itertools.islice(itertools.cycle(pairings), limit * 4 + len(pairings)):
+        if len(chosen) == limit:
+            break
+        drawn = [_draw(pairing, chooser) for _ in range(CANDIDATES)]
+        fresh = [(source, target, cell) for source, target, cell in drawn if cell is not None and cell.id not in chosen]
+        if fresh:
+            best = min(fresh, key=lambda each: sum(seen[fact] for fact in _facts(*each)))
+            chosen[best[2].id] = best[2]
+            seen.update(_facts(*best))
+    return list(chosen.values()), total - len(chosen)
+
+
+def _draw(pairing: _Pairing, chooser: random.Random) -> tuple[_Place, _Place | FloatingIp, Cell | None]:
+    source, target = chooser.choice(pairing.sources), chooser.choice(pairing.targets)
+    return source, target, pairing.cell(source, target)
+
+
+def _facts(source: _Place, target: _Place | FloatingIp, cell: Cell) -> list[object]:
+    """What a cell covers; the less these were covered before, the more it is wanted."""
+    host = target.instance.host if isinstance(target, _Place) else None
+    return [
+        (source.instance.host, host),
+        (cell.via, cell.across_hosts),
+        ("from", cell.source.id),
+        ("to", cell.target.id),
+    ]
 
 
 def _from_guest(topology: Topology, site: Site, place: _Place) -> list[Cell]:
     assert place.guest is not None
     network = (place.network.id,)
-    cells = [Cell(kind=Kind.METADATA, source=place.endpoint, target=METADATA, address=METADATA_ADDRESS, via=network)]
+    cells = []
+    routers = topology.routers_of_network.get(place.network.id, ())
+    # DHCP agents serve metadata on networks without a router, L3 agents on the others.
+    if ":" not in place.address and (routers or _has_dhcp(topology, place)):
+        cells.append(
+            Cell(kind=Kind.METADATA, source=place.endpoint, target=METADATA, address=METADATA_ADDRESS, via=network)
+        )
     if _has_dhcp(topology, place) and place.guest.dhcp:
         cells.append(
             Cell(kind=Kind.DHCP, source=place.endpoint, target=place.endpoint, address=place.address, via=network)
         )
-    routers = [
-        topology.router[id_] for id_ in topology.routers_of_network.get(place.network.id, ()) if id_ in topology.router
-    ]
-    outward = [router for router in routers if router.external_network_id]
+    outward = _outward(topology, place.network.id)
     target = site.outside.target
     if target is not None and (":" in str(target)) == (":" in place.address) and (place.network.external or outward):
         cells.append(
@@ -190,19 +273,6 @@ def _from_guest(topology: Topology, site: Site, place: _Place) -> list[Cell]:
                 via=(place.network.id, *(router.id for router in outward)),
             )
         )
-    externals = {router.external_network_id for router in outward} | {place.network.id}
-    cells += [
-        Cell(
-            kind=Kind.PING,
-            source=place.endpoint,
-            target=Endpoint(kind="floating IP", id=each.id, name=each.address),
-            address=each.address,
-            routed=True,
-            via=tuple(dict.fromkeys([place.network.id, *(r.id for r in outward), each.router_id or ""])),
-        )
-        for each in topology.floating_ips
-        if each.port_id and each.network_id in externals and _behind(topology, each)
-    ]
     return cells
 
 
@@ -219,13 +289,13 @@ def _has_dhcp(topology: Topology, place: _Place) -> bool:
     return subnet is not None and subnet.dhcp and ":" not in place.address
 
 
-def _from_console(place: _Place) -> list[Cell]:
+def _from_console(topology: Topology, place: _Place) -> list[Cell]:
     if ":" in place.address:
         return []
-    return [
-        Cell(kind=Kind.CONSOLE_DHCP, source=place.endpoint, target=place.endpoint, address=place.address),
-        Cell(kind=Kind.CONSOLE_METADATA, source=place.endpoint, target=METADATA, address=METADATA_ADDRESS),
-    ]
+    cells = [Cell(kind=Kind.CONSOLE_METADATA, source=place.endpoint, target=METADATA, address=METADATA_ADDRESS)]
+    if _has_dhcp(topology, place) and (place.guest is None or place.guest.dhcp):
+        cells.append(Cell(kind=Kind.CONSOLE_DHCP, source=place.endpoint, target=place.endpoint, address=place.address))
+    return cells
 
 
 def _to_floating_ip(topology: Topology, site: Site, floating_ip: FloatingIp, places: Iterable[_Place]) -> list[Cell]:

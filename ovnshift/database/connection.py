@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 from collections.abc import Iterator
@@ -47,20 +46,15 @@ def login_of(site: Site) -> Login:
     """
     settings = site.database
     if settings.defaults_file is not None:
-        parser = configparser.ConfigParser(interpolation=None, allow_no_value=True)
-        place = str(settings.defaults_file)
+        place, remedy = str(settings.defaults_file), "it needs [client] with host, user and password"
         try:
-            parser.read_string(settings.defaults_file.read_text(encoding="utf-8"))
-            client = parser["client"]
-            return Login(
-                (client.get("host") or "localhost").strip("\"'"),
-                int(client.get("port") or settings.port),
-                client["user"].strip("\"'"),
-                (client.get("password") or "").strip("\"'"),
-            )
-        except (OSError, configparser.Error, KeyError, ValueError) as error:
-            remedy = "it needs [client] with host, user and password"
+            client = client_options(settings.defaults_file.read_text(encoding="utf-8"))
+            port = int(client.get("port") or settings.port)
+        except (OSError, ValueError) as error:
             raise DatabaseError(place, f"is no client's option file: {error}", remedy) from error
+        if not client.get("user"):
+            raise DatabaseError(place, "is no client's option file: no user in [client]", remedy)
+        return Login(client.get("host") or "localhost", port, client["user"], client.get("password", ""))
     assert settings.host is not None
     assert settings.user is not None
     assert settings.password_env is not None
@@ -72,6 +66,27 @@ def login_of(site: Site) -> Login:
             f"export {settings.password_env}=…",
         )
     return Login(settings.host, settings.port, settings.user, password)
+
+
+_BEFORE_COMMENT = re.compile(r"""(?:"(?:\\.|[^"\\])*\\?"?|'(?:\\.|[^'\\])*\\?'?|[^#"'])*""")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "s": " ", '"': '"', "'": "'", "\\": "\\"}
+
+
+def client_options(text: str) -> dict[str, str]:
+    """[client] of an option file, read as MariaDB reads it: quotes, backslashes, and # after a value (mysys/my_default.c)."""
+    found: dict[str, str] = {}
+    group = ""
+    for line in map(str.strip, text.split("\n")):
+        if header := re.match(r"\[([^\]]*)\]", line):
+            group = header[1].strip()
+        elif group == "client" and line and line[0] not in "#;!":
+            before = _BEFORE_COMMENT.match(line)
+            key, _, value = (before[0] if before else line).partition("=")
+            value = value.strip()
+            if len(value) > 1 and value[0] in "\"'" and value[0] == value[-1]:
+                value = value[1:-1]
+            found[key.strip()] = re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), value)
+    return found
 
 
 @contextmanager

@@ -73,6 +73,13 @@ class Completed:
 class Stream(abc.ABC):
     """Standard input and output of a command that runs on, as the socket that paramiko wants."""
 
+    closed = False
+
+    @property
+    def _closed(self) -> bool:
+        # paramiko's Transport.close asks a socket for this.
+        return self.closed
+
     @abc.abstractmethod
     def send(self, data: bytes) -> int: ...
 

@@ -43,10 +43,13 @@ class ProcessStream(Stream):
         return os.write(self._stdin.fileno(), data)
 
     def recv(self, size: int) -> bytes:
-        readable, _, _ = select.select([self._stdout], [], [], self._seconds)
-        if not readable:
-            raise TimeoutError("nothing came")
-        return os.read(self._stdout.fileno(), size)
+        try:
+            readable, _, _ = select.select([self._stdout], [], [], self._seconds)
+            if readable:
+                return os.read(self._stdout.fileno(), size)
+        except ValueError:  # closed meanwhile, by another thread
+            return b""
+        raise TimeoutError("nothing came")
 
     def settimeout(self, seconds: float | None) -> None:
         self._seconds = seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from ovnshift.connectivity.baseline import Baseline
@@ -11,6 +11,8 @@ from ovnshift.connectivity.cells import CellRecord, Endpoint, Outcome
 
 # More rows or columns than this can't be read; then instances are shown by network.
 MOST = 60
+# Cells that a square tells about.
+SHOWN = 20
 SYMBOLS = {
     Outcome.PASSED: ("✓", "as it should be"),
     Outcome.FAILED: ("✗", "not as it should be"),
@@ -54,9 +56,15 @@ def picture(baseline: Baseline, network_of: dict[str, str] | None = None) -> Mat
     ends = {end.id for record in baseline.cells for end in (record.cell.source, record.cell.target)}
     grouped = len(ends) > MOST and network_of is not None
     groups = network_of if grouped and network_of is not None else {}
+    ids: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
+    for record in baseline.cells:
+        for end in (record.cell.source, record.cell.target):
+            ids[end.kind, end.name].add(end.id)
+    double = {heading for heading, found in ids.items() if len(found) > 1}
     squares: dict[tuple[tuple[int, str], tuple[int, str]], list[CellRecord]] = collections.defaultdict(list)
     for record in baseline.cells:
-        squares[_heading(record.cell.source, groups), _heading(record.cell.target, groups)].append(record)
+        row, column = (_heading(end, groups, double) for end in (record.cell.source, record.cell.target))
+        squares[row, column].append(record)
     rows = sorted({row for row, _ in squares})
     columns = sorted({column for _, column in squares})
     return Matrix(
@@ -67,10 +75,10 @@ def picture(baseline: Baseline, network_of: dict[str, str] | None = None) -> Mat
     )
 
 
-def _heading(end: Endpoint, groups: dict[str, str]) -> tuple[int, str]:
+def _heading(end: Endpoint, groups: dict[str, str], double: Set[tuple[str, str]]) -> tuple[int, str]:
     if end.id in groups:
         return _ORDER.index(end.kind), f"instances on {groups[end.id]}"
-    label = end.name or end.id
+    label = end.label if (end.kind, end.name) in double else end.name or end.id
     if end.kind == "network":
         label = f"namespace of {label}"
     elif end.kind == "outside" and end.name == "outside":
@@ -84,7 +92,10 @@ def _square(records: Sequence[CellRecord] | None) -> Square | None:
     outcomes = {record.outcome for record in records}
     worst = next(outcome for outcome in _WORST if outcome in outcomes)
     ordered = sorted(records, key=lambda record: _WORST.index(record.outcome))
-    return Square(worst, SYMBOLS[worst][0], tuple(describe(record) for record in ordered[:20]))
+    lines = [describe(record) for record in ordered[:SHOWN]]
+    if len(ordered) > SHOWN:
+        lines.append(f"… and {len(ordered) - SHOWN} more")
+    return Square(worst, SYMBOLS[worst][0], tuple(lines))
 
 
 def describe(record: CellRecord) -> str:

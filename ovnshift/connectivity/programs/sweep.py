@@ -12,7 +12,9 @@ Task (JSON on standard input):
                 "banner" or "tcp" (argument: port)
 
 Each namespace is entered once; its sockets stay there when the next one is entered. One loop serves all of them, so that dead
-addresses cost one timeout in all.
+addresses cost one timeout in all. Where there are more addresses than the kernel has room for neighbours, they are asked in
+parts, and the neighbours that this made are removed after each: all namespaces of a host share that table (gc_thresh3, 1,024
+unless configured), and while it is full nobody on the host finds a new neighbour.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import select
 import socket
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import Any, Iterator
 
 CLONE_NEWNET = 0x40000000
@@ -34,6 +38,8 @@ IP_PMTUDISC_PROBE = 3
 IPV6_MTU_DISCOVER = 23
 BATCH = 64
 CONNECTIONS = 400
+# How long a part of many addresses may take to answer before the next part is asked; answers that come later count too.
+SETTLE = 1.0
 SO_TIMESTAMPNS = 35
 SOL_RAW = 255
 ICMP_FILTER = 1
@@ -188,70 +194,140 @@ def family_of(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+class Neighbours:
+    """The kernel's tables of neighbours, and the entries in them that probing makes."""
+
+    def __init__(self, families: set[int]) -> None:
+        self.families = families
+        # By socket, which stays in its namespace: what was there before, as (interface, address).
+        self.before: dict[socket.socket, set[tuple[int, bytes]]] = {}
+        self.room = min([self.free(family) for family in families], default=0) * 3 // 4
+
+    @staticmethod
+    def free(family: int) -> int:
+        """How many entries there is room for; half of the kernel's default where a container can't know."""
+        version, table = ("ipv4", "arp") if family == socket.AF_INET else ("ipv6", "ndisc")
+        try:
+            most = int(Path("/proc/sys/net/%s/neigh/default/gc_thresh3" % version).read_text())
+            used = int(Path("/proc/net/stat/%s_cache" % table).read_text().splitlines()[1].split()[0], 16)
+        except (OSError, ValueError, IndexError):
+            return 512
+        return max(64, most - used)
+
+    def watch(self) -> None:
+        """Remember what the namespace that was entered has now."""
+        link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+        link.settimeout(2)
+        self.before[link] = set()
+        self.before[link] = {(index, address) for _, index, address in self.entries(link)}
+
+    def entries(self, link: socket.socket) -> Iterator[tuple[int, int, bytes]]:
+        """Yield (family, interface, address) of a namespace's neighbours (RTM_GETNEIGH)."""
+        for family in self.families:
+            link.send(struct.pack("=IHHII", 28, 30, 0x301, 0, 0) + struct.pack("=BxxxiHBB", family, 0, 0, 0, 0))
+            done = False
+            while not done:
+                data = link.recv(1 << 18)
+                while len(data) >= 16:
+                    length, kind = struct.unpack("=IH", data[:6])
+                    done = done or kind != 28
+                    index = struct.unpack("=i", data[20:24])[0] if kind == 28 else 0
+                    attributes, data = data[28:length], data[(length + 3) & ~3 :]
+                    while len(attributes) >= 4:
+                        size, attribute = struct.unpack("=HH", attributes[:4])
+                        if attribute == 1:
+                            yield family, index, attributes[4:size]
+                        attributes = attributes[max(4, (size + 3) & ~3) :]
+
+    def forget(self, keep: set[bytes]) -> None:
+        """Remove what was not there before (RTM_DELNEIGH), but what is still being asked."""
+        for link, before in self.before.items():
+            try:
+                for family, index, address in list(self.entries(link)):
+                    if (index, address) not in before and address not in keep:
+                        body = struct.pack("=BxxxiHBB", family, index, 0, 0, 0)
+                        body += struct.pack("=HH", 4 + len(address), 1) + address
+                        link.send(struct.pack("=IHHII", 16 + len(body), 29, 1, 0, 0) + body)
+            except OSError:
+                continue
+
+
 def packed(family: int, address: str) -> bytes:
     return socket.inet_pton(family, address)
 
 
-def sweep_echoes(groups: list[tuple[Echo, list[Target]]], count: int, interval: float, seconds: float) -> None:
-    """Send all echo requests, round by round, and gather answers until the last had its time."""
-    poller = select.epoll()
-    by_descriptor: dict[int, Echo] = {}
-    numbers: dict[int, Target] = {}
-    queue: list[tuple[Echo, Target]] = []
-    for echo, targets in groups:
-        poller.register(echo.socket.fileno(), select.EPOLLIN)
-        by_descriptor[echo.socket.fileno()] = echo
-        for target in targets:
-            echo.asked.setdefault(target.address, []).append(target)
-            queue.append((echo, target))
+class EchoSweep:
+    """Sends all echo requests, round by round, and gathers answers until the last had its time."""
 
-    def drain(timeout: float) -> bool:
-        events = poller.poll(timeout)
-        for descriptor, _ in events:
-            echo = by_descriptor[descriptor]
+    def __init__(self, groups: list[tuple[Echo, list[Target]]], neighbours: Neighbours | None) -> None:
+        self.poller = select.epoll()
+        self.by_descriptor: dict[int, Echo] = {}
+        self.numbers: dict[int, Target] = {}
+        self.queue: list[tuple[Echo, Target]] = []
+        self.neighbours = neighbours
+        self.part = neighbours.room if neighbours else max(1, sum(len(targets) for _, targets in groups))
+        for echo, targets in groups:
+            self.poller.register(echo.socket.fileno(), select.EPOLLIN)
+            self.by_descriptor[echo.socket.fileno()] = echo
+            for target in targets:
+                echo.asked.setdefault(target.address, []).append(target)
+                self.queue.append((echo, target))
+
+    def drain(self, timeout: float) -> None:
+        for descriptor, _ in self.poller.poll(timeout):
+            echo = self.by_descriptor[descriptor]
             for number, value, sender in echo.receive():
                 if number is None:
                     for refused in echo.asked.get(sender, ()):
                         refused.error = value
                     continue
-                target = numbers.get(number)
+                target = self.numbers.get(number)
                 # An answer from elsewhere is no answer of this address.
                 if target is not None and packed(echo.family, sender) == packed(echo.family, target.address):
                     target.take(number, value)
-        return bool(events)
 
-    def silent() -> bool:
-        return any(len(target.answered) < target.sent for _, target in queue)
+    def listen(self, until: float, part: list[tuple[Echo, Target]]) -> None:
+        """Gather answers until a time, or until all of these targets have answered."""
+        while time.monotonic() < until and any(len(target.answered) < target.sent for _, target in part):
+            self.drain(max(0.0, min(0.2, until - time.monotonic())))
 
-    number = 0
-    for turn in range(count):
-        start = time.monotonic()
-        position = 0
-        refused = 0
-        while position < len(queue):
-            for echo, target in queue[position : position + BATCH]:
-                number += 1
+    def send(self, part: list[tuple[Echo, Target]]) -> None:
+        """One echo request to each."""
+        position = refused = 0
+        while position < len(part):
+            for echo, target in part[position : position + BATCH]:
+                number = len(self.numbers) + 1
                 if not echo.send(target, number):
                     refused += 1
                     break
-                numbers[number] = target
+                self.numbers[number] = target
                 target.sent += 1
                 position += 1
             else:
                 refused = 0
-            drain(0.002 if refused else 0)
+            self.drain(0.002 if refused else 0)
             if refused > 2000:
-                for _, target in queue[position:]:
+                for _, target in part[position:]:
                     target.error = "no room to send"
                 break
-        last = time.monotonic()
-        until = max(start + interval, last) if turn + 1 < count else last + seconds
-        while time.monotonic() < until and (turn + 1 < count or silent()):
-            drain(max(0.0, min(0.2, until - time.monotonic())))
-    for _, target in queue:
-        if target.answered:
-            target.error = None
-        show(target.echo_result())
+
+    def run(self, count: int, interval: float, seconds: float) -> None:
+        parts = [self.queue[begin : begin + self.part] for begin in range(0, len(self.queue), self.part)]
+        for turn in range(count):
+            start = time.monotonic()
+            for part in parts:
+                self.send(part)
+                if self.neighbours:
+                    self.listen(time.monotonic() + min(SETTLE, seconds), part)
+                    self.neighbours.forget(set())
+            if turn + 1 < count:
+                while time.monotonic() < start + interval:
+                    self.drain(max(0.0, start + interval - time.monotonic()))
+        self.listen(time.monotonic() + seconds, self.queue)
+        for _, target in self.queue:
+            if target.answered:
+                target.error = None
+            show(target.echo_result())
 
 
 class Attempt:
@@ -302,14 +378,27 @@ class Attempt:
         self.connection.close()
 
 
-def sweep_connections(pending: list[tuple[Target, socket.socket]], seconds: float, banner_seconds: float) -> None:
-    """Connect to all, some hundreds at once; read what servers say first."""
+def sweep_connections(
+    pending: list[tuple[Target, int]], seconds: float, banner_seconds: float, neighbours: Neighbours | None
+) -> None:
+    """Connect to all, some hundreds at once, each from the namespace of its descriptor; read what servers say first."""
     poller = select.epoll()
     open_: dict[int, Attempt] = {}
     waiting = list(reversed(pending))
+    most = min(CONNECTIONS, neighbours.room // 2) if neighbours else CONNECTIONS
+    begun = 0
     while waiting or open_:
-        while waiting and len(open_) < CONNECTIONS:
-            attempt = Attempt(*waiting.pop(), seconds, banner_seconds)
+        if neighbours and begun >= most:
+            asked = [attempt.target.address for attempt in open_.values()]
+            neighbours.forget({packed(family_of(address), address) for address in asked})
+            begun = 0
+        while waiting and len(open_) < most and begun < most:
+            begun += 1
+            target, namespace = waiting.pop()
+            LIBC.setns(namespace, CLONE_NEWNET)
+            connection = socket.socket(family_of(target.address), socket.SOCK_STREAM)
+            connection.setblocking(False)
+            attempt = Attempt(target, connection, seconds, banner_seconds)
             failed = attempt.start()
             if failed:
                 attempt.finish(failed)
@@ -325,6 +414,8 @@ def sweep_connections(pending: list[tuple[Target, socket.socket]], seconds: floa
                 del open_[descriptor]
             elif descriptor in events:
                 poller.modify(descriptor, select.EPOLLIN)
+    if neighbours:
+        neighbours.forget(set())
 
 
 def main() -> None:
@@ -333,8 +424,15 @@ def main() -> None:
     for name, namespace, kind, address, argument in task["probes"]:
         by_namespace.setdefault(namespace, []).append(Target(name, kind, address, argument))
     groups: list[tuple[Echo, list[Target]]] = []
-    connections: list[tuple[Target, socket.socket]] = []
+    connections: list[tuple[Target, int]] = []
+    # A few descriptors for each namespace, and there may be hundreds.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    addresses = {(namespace, address) for _, namespace, _, address, _ in task["probes"]}
+    neighbours: Neighbours | None = Neighbours({family_of(address) for _, address in addresses})
+    if neighbours and len(addresses) <= neighbours.room:
+        neighbours = None
     for namespace, targets in by_namespace.items():
         LIBC.setns(home, CLONE_NEWNET)
         problem = enter(namespace) if namespace is not None else None
@@ -342,6 +440,9 @@ def main() -> None:
             for target in targets:
                 show({"id": target.name, "vantage_error": problem})
             continue
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        if neighbours:
+            neighbours.watch()
         echoes: dict[tuple[int, bool], tuple[Echo, list[Target]]] = {}
         for target in targets:
             if target.kind == "icmp":
@@ -350,15 +451,13 @@ def main() -> None:
                     echoes[key] = (Echo(*key), [])
                 echoes[key][1].append(target)
             else:
-                connection = socket.socket(family_of(target.address), socket.SOCK_STREAM)
-                connection.setblocking(False)
-                connections.append((target, connection))
+                connections.append((target, here))
         groups.extend(echoes.values())
     LIBC.setns(home, CLONE_NEWNET)
     if groups:
-        sweep_echoes(groups, task["count"], task["interval"], task["seconds"])
+        EchoSweep(groups, neighbours).run(task["count"], task["interval"], task["seconds"])
     if connections:
-        sweep_connections(connections, task["seconds"], task["banner_seconds"])
+        sweep_connections(connections, task["seconds"], task["banner_seconds"], neighbours)
     sys.stdout.flush()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lab import blueprint, host, paths, processes, teardown
 from tests.lab.conftest import Lab, LabCommand, start_up_and_kill_it
 from tests.lab.machine_state import MachineState
-from tests.lab.test_2_life import other_checkout
+from tests.lab.test_3_life import other_checkout
 
 
 def assert_clean(before: MachineState) -> None:

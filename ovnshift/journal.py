@@ -1,0 +1,195 @@
+"""What was intended and what was done: one SQLite file a change, durable before each act."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ovnshift.errors import OvnshiftError
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 10
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS journal (version INTEGER NOT NULL, cloud TEXT NOT NULL, identity_endpoint TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS steps (
+    number INTEGER PRIMARY KEY,
+    step TEXT NOT NULL UNIQUE,
+    chapter TEXT NOT NULL,
+    title TEXT NOT NULL,
+    state TEXT NOT NULL,
+    intended_at TEXT NOT NULL,
+    ended_at TEXT,
+    attempts INTEGER NOT NULL DEFAULT 1,
+    found TEXT NOT NULL DEFAULT 'null',
+    proof TEXT NOT NULL DEFAULT 'null',
+    problem TEXT
+);
+"""
+
+
+class JournalError(OvnshiftError):
+    """The journal can't be used."""
+
+
+class State(StrEnum):
+    """How far a step has come. ``intended`` means that it began, and that nobody knows what it did."""
+
+    INTENDED = "intended"
+    DONE = "done"
+    FAILED = "failed"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A step in the journal.
+
+    Attributes:
+        step: its id.
+        found: what was there before, from which it can be undone.
+        proof: what proves that it is done.
+        problem: why it failed.
+    """
+
+    number: int
+    step: str
+    chapter: str
+    title: str
+    state: State
+    intended_at: str
+    ended_at: str | None
+    attempts: int
+    found: Any
+    proof: Any
+    problem: str | None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+class Journal:
+    """The journal of one change.
+
+    Args:
+        path: the file; it is made where it is missing.
+        cloud: what the site file calls the cloud.
+        identity_endpoint: its Keystone, which ties the journal to it.
+
+    Raises:
+        JournalError: it can't be opened, is damaged, of a later version, or of another cloud.
+    """
+
+    def __init__(self, path: Path, cloud: str, identity_endpoint: str) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            # An entry that was written survives a power cut.
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.executescript(_SCHEMA)
+            known = self._connection.execute("SELECT version, cloud, identity_endpoint FROM journal").fetchone()
+            if known is None:
+                self._connection.execute(
+                    "INSERT INTO journal VALUES (?, ?, ?)", (SCHEMA_VERSION, cloud, identity_endpoint)
+                )
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(
+                str(path), f"can't be opened: {error}", "see the disk, and whether another run holds it"
+            ) from error
+        if known is not None and known[0] > SCHEMA_VERSION:
+            raise JournalError(str(path), f"has version {known[0]}", "use the ovnshift that wrote it")
+        if known is not None and known[1:] != (cloud, identity_endpoint):
+            raise JournalError(
+                str(path),
+                f"is of {known[1]} at {known[2]}, not of {cloud} at {identity_endpoint}",
+                "name another --change",
+            )
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Cursor]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield self._connection.cursor()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise JournalError(
+                str(self.path), f"can't be written: {error}", "make room; nothing is done without it"
+            ) from error
+
+    def intend(self, step: str, chapter: str, title: str, found: Any) -> Entry:
+        """Write down that a step is about to be done, and what was there before it.
+
+        What was found at the first attempt stays: after half a step the cloud does not show any more what was there.
+        """
+        with self._writing() as cursor:
+            cursor.execute(
+                "INSERT INTO steps (step, chapter, title, state, intended_at, found) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (step) DO UPDATE SET state = excluded.state, attempts = attempts + 1, "
+                "ended_at = NULL, problem = NULL",
+                (step, chapter, title, State.INTENDED, _now(), json.dumps(found)),
+            )
+        entry = self.entry(step)
+        assert entry is not None
+        return entry
+
+    def done(self, step: str, proof: Any) -> None:
+        """Write down that a step is done and what proves it."""
+        with self._writing() as cursor:
+            cursor.execute(
+                "UPDATE steps SET state = ?, ended_at = ?, proof = ? WHERE step = ?",
+                (State.DONE, _now(), json.dumps(proof), step),
+            )
+
+    def failed(self, step: str, problem: str) -> None:
+        """Write down that a step has failed."""
+        with self._writing() as cursor:
+            cursor.execute(
+                "UPDATE steps SET state = ?, ended_at = ?, problem = ? WHERE step = ?",
+                (State.FAILED, _now(), problem, step),
+            )
+
+    def entry(self, step: str) -> Entry | None:
+        """A step's entry, if it ever began."""
+        return next(iter(self._read("WHERE step = ?", step)), None)
+
+    def entries(self) -> list[Entry]:
+        """All entries, in the order in which steps began."""
+        return self._read("")
+
+    def _read(self, condition: str, *values: str) -> list[Entry]:
+        columns = "number, step, chapter, title, state, intended_at, ended_at, attempts, found, proof, problem"
+        statement = f"SELECT {columns} FROM steps {condition} ORDER BY number"  # noqa: S608, both are constants of this module
+        try:
+            rows = self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(str(self.path), f"can't be read: {error}", "bring back the file as it was") from error
+        return [
+            Entry(
+                number,
+                step,
+                chapter,
+                title,
+                State(state),
+                begun,
+                ended,
+                attempts,
+                json.loads(found),
+                json.loads(proof),
+                problem,
+            )
+            for number, step, chapter, title, state, begun, ended, attempts, found, proof, problem in rows
+        ]

@@ -1,0 +1,48 @@
+"""Phases run as an operator runs them, and what their JUnit reports say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import paths
+
+REPORTS = paths.PROJECT_ROOT / "reports"
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """A phase that has ended. ``results``: name of the test → passed, failed or error, with the message."""
+
+    returncode: int
+    output: str
+    reports: Path
+    results: dict[str, tuple[str, str]]
+
+    def with_result(self, *wanted: str) -> dict[str, str]:
+        """Names and messages of the tests that ended so."""
+        return {name: message for name, (result, message) in self.results.items() if result in wanted}
+
+
+def run_phase(*arguments: str, change: str, timeout: float = 400) -> PhaseRun:
+    """Run pytest with these arguments for a change."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, f"--change={change}"],
+        cwd=paths.PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    reports = REPORTS / change
+    results = {}
+    if (reports / "pre.xml").exists():
+        for case in ET.parse(reports / "pre.xml").iter("testcase"):  # noqa: S314, our own file
+            found = next((child for child in case if child.tag in {"failure", "error", "skipped"}), None)
+            result = "passed" if found is None else {"failure": "failed"}.get(found.tag, found.tag)
+            results[case.attrib["name"]] = (result, "" if found is None else f"{found.get('message')}\n{found.text}")
+    return PhaseRun(done.returncode, done.stdout, reports, results)
