@@ -18,7 +18,10 @@ _CODE = ("blueprint.py", "cloud.py", "rootfs.py", "store.py")
 
 def directory(hosts_image: Path, guest: Path, *, management: str, vlan: bool, kvm: bool) -> Path:
     """Where the kept state of such a lab is, or would be."""
-    files = sorted(path for path in rootfs.FILES.rglob("*") if path.is_file())
+    # What is written for the suite is on no host.
+    files = sorted(
+        path for path in rootfs.FILES.rglob("*") if path.is_file() and rootfs.FILES / "site" not in path.parents
+    )
     names = "\n".join(str(path.relative_to(rootfs.FILES)) for path in files)
     code = [Path(__file__).parent / name for name in _CODE]
     more = "\n".join([hosts_image.name, guest.name, management, str(vlan), str(kvm), names])

@@ -35,6 +35,7 @@ def write(record: store.Record, secrets: store.Secrets) -> None:
     paths.write_atomically(INVENTORY, yaml.safe_dump(_inventory(record, secrets), sort_keys=False))
     variables = {
         "addresses": record.addresses,
+        "closed_port": blueprint.CLOSED_PORT,
         "cloud_name": CLOUD_NAME,
         "clouds": CLOUDS,
         "control": blueprint.CONTROL,

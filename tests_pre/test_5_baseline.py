@@ -6,6 +6,7 @@ import pytest
 
 from fixtures.checks import Check
 from fixtures.connectivity import Recorded
+from ovnshift.cloud import Topology
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import CellRecord, Expectation, Kind, Outcome
 from ovnshift.report.matrix import describe
@@ -101,18 +102,22 @@ def test_the_baseline_is_written(recorded: Recorded, check: Check) -> None:
         raise recorded.unreadable
 
 
-def test_nothing_got_worse_since_the_last_baseline(recorded: Recorded, check: Check) -> None:
+def test_nothing_got_worse_since_the_last_baseline(recorded: Recorded, topology: Topology, check: Check) -> None:
     """Nothing that passed in the baseline before this one fails or is missing now."""
     if recorded.before is None:
         check.note("this is the first baseline of this change")
         return
     now = {record.cell.id: record for record in recorded.baseline.cells}
     worse = []
+    gone = set()
     for record in recorded.before.cells:
         if record.outcome is not Outcome.PASSED:
             continue
         current = now.get(record.cell.id)
-        if current is None:
+        ends = [end for end in (record.cell.source, record.cell.target) if end.kind == "instance"]
+        if current is None and any(end.id not in topology.instance for end in ends):
+            gone |= {end.label for end in ends if end.id not in topology.instance}
+        elif current is None:
             reason = recorded.baseline.not_covered.get(record.cell.target.id)
             worse.append(f"{record.cell}: is no cell now" + (f", {reason}" if reason else ""))
         elif current.outcome is Outcome.FAILED:
@@ -121,6 +126,11 @@ def test_nothing_got_worse_since_the_last_baseline(recorded: Recorded, check: Ch
         worse,
         f"of the cells passed at {recorded.before.ended_at[:19]} UTC and don't now",
         remedy="find out who changed what since; the next run compares with this one",
+    )
+    check.warn_of(
+        gone,
+        "instances of the last baseline are gone",
+        remedy="were they deleted on purpose? A new baseline has been recorded without them",
     )
     changed = [
         f"{id_}: {recorded.before.host_keys[id_]} then, {key} now"

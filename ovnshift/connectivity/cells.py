@@ -50,8 +50,13 @@ class Endpoint(_Value):
 
     @property
     def label(self) -> str:
-        """For people; names may be double."""
-        return f"{self.name} ({self.id[:8]})" if self.name and self.name != self.id else self.id
+        """For people; names may be double, so that the beginning of the id stands beside them."""
+        if self.kind == "metadata service":
+            return self.kind
+        if self.kind in {"outside", "floating IP"}:
+            return f"{self.kind} {self.id if self.kind == 'outside' else self.name}"
+        named = f"{self.name} ({self.id[:8]})" if self.name else self.id
+        return f"namespace of {named}" if self.kind == "network" else named
 
 
 class Cell(_Value):
@@ -79,7 +84,10 @@ class Cell(_Value):
 
     def __str__(self) -> str:
         what = f"{self.kind} {self.port}" if self.kind == Kind.CLOSED_PORT else str(self.kind)
-        return f"{what}: {self.source.kind} {self.source.label} -> {self.target.kind} {self.target.label} at {self.address}"
+        at = (
+            "" if self.address in self.target.label or self.target.kind == "metadata service" else f" at {self.address}"
+        )
+        return f"{what}: {self.source.label} → {self.target.label}{at}"
 
 
 class Vantage(_Value):

@@ -78,11 +78,9 @@ def picture(baseline: Baseline, network_of: dict[str, str] | None = None) -> Mat
 def _heading(end: Endpoint, groups: dict[str, str], double: Set[tuple[str, str]]) -> tuple[int, str]:
     if end.id in groups:
         return _ORDER.index(end.kind), f"instances on {groups[end.id]}"
-    label = end.label if (end.kind, end.name) in double else end.name or end.id
-    if end.kind == "network":
-        label = f"namespace of {label}"
-    elif end.kind == "outside" and end.name == "outside":
-        label = f"outside ({end.id})"
+    label = end.label
+    if end.kind in {"network", "instance"} and end.name and (end.kind, end.name) not in double:
+        label = label.removesuffix(f" ({end.id[:8]})")
     return _ORDER.index(end.kind), label
 
 
