@@ -6,7 +6,9 @@ import concurrent.futures
 import time
 from pathlib import Path
 
+from keystoneauth1.exceptions import ClientException
 from openstack.connection import Connection
+from openstack.exceptions import SDKException
 
 from lab import (
     blueprint,
@@ -130,7 +132,13 @@ def reset(progress: Progress) -> None:
 def _bring_up(progress: Progress, record: store.Record, secrets: store.Secrets, guests_image: Path) -> None:
     site.write(record, secrets)
     _start(progress, record, secrets)
-    _wait(progress, record, secrets, guests_image)
+    try:
+        _wait(progress, record, secrets, guests_image)
+    except (SDKException, ClientException) as error:
+        raise LabError(
+            f"an API of the lab did not do its work: {error}",
+            "python -m lab status shows what is wrong; python -m lab up goes on from here",
+        ) from error
 
 
 def _start(progress: Progress, record: store.Record, secrets: store.Secrets) -> None:

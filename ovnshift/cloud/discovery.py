@@ -54,13 +54,16 @@ def connect(site: Site) -> Connection:
         raise CloudError(
             f"cloud {name}", f"clouds.yaml: {error}", "see cloud.name and cloud.clouds_file in the site file"
         ) from error
-    _retried(f"cloud {name}", "log in", connection.authorize)
+    # Connection.authorize would wrap a refused login into an error that can't be told from others.
+    _retried(f"cloud {name}", "log in", connection.session.get_token)
     return connection
 
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, openstack.exceptions.HttpException):
-        return error.status_code in {409, 429, 500, 502, 503, 504}
+        # 401: a token expired while several threads used it. keystoneauth renews it for the first that notices only
+        # (BaseIdentityPlugin.invalidate says no to the others), and the others are told 401.
+        return error.status_code in {401, 409, 429, 500, 502, 503, 504}
     return isinstance(
         error,
         keystoneauth1.exceptions.ConnectFailure

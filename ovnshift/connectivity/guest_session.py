@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 import shlex
-import time
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,22 +193,29 @@ class GuestSession:
         """
         lines = "".join(f"{n} {each.kind} {each.count} {each.target}\n" for n, each in enumerate(questions))
         answers = [""] * len(questions)
-        deadline = time.monotonic() + seconds
+        output = bytearray()
+        # paramiko waits without a bound for the answer to a request, which is lost where large packets are.
+        watchdog = threading.Timer(seconds, self._transport.close)
+        watchdog.start()
+        problem: Exception | None = None
         try:
             channel = self._transport.open_session(timeout=self._seconds)
-            channel.settimeout(seconds)
             channel.exec_command(shlex.join(["sh", "-c", _PROGRAM]))
             channel.sendall(lines.encode("ascii"))
             channel.shutdown_write()
-            output = bytearray()
             while data := channel.recv(65536):
                 output += data
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"not done in {seconds:.0f} s")
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise GuestError(
-                self.place, f"it stopped answering: {error or type(error).__name__}", "see its console log"
-            ) from error
+            problem = error
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+        if watchdog.finished.is_set() and not self._transport.is_active() and problem is None:
+            problem = TimeoutError()
+        if problem is not None:
+            late = f"not done in {seconds:.0f} s (large packets may be lost on the way)"
+            said = str(problem) if self._transport.is_active() else late
+            raise GuestError(self.place, f"it stopped answering: {said}", "see its console log") from problem
         for number, rest in _numbered(output.decode("utf-8", "replace").splitlines()):
             if number < len(answers):
                 answers[number] = rest

@@ -22,7 +22,6 @@ from ovnshift.site import Guest, Site
 
 METADATA_URL = "http://169.254.169.254/latest/meta-data/instance-id"
 INTERVAL_SECONDS = 0.2
-GUEST_SECONDS = 60.0
 
 Progress = Callable[[int, int, str], None]
 
@@ -215,7 +214,7 @@ class Measurer:
                 questions.append(Question("ping", cell.address, count))
             elif cell.kind == Kind.METADATA:
                 questions.append(Question("http", METADATA_URL))
-        uptime, listening, addresses, pinned, *answers = session.ask(questions, seconds=GUEST_SECONDS)
+        uptime, listening, addresses, pinned, *answers = session.ask(questions, seconds=self._site.limits.login_seconds)
         if pinned.strip(" |"):
             found.pinned_mtu[str(place.instance)] = pinned.strip(" |")
         at = now()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import shlex
+import sys
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from testinfra.backend import get_backend_class, parse_hostspec
@@ -110,7 +113,8 @@ def _backend(site: Site, name: str, spec: str) -> BaseBackend:
     kind = options.pop("connection")
     options.setdefault("sudo", site.ssh.sudo)
     if kind == "ansible":
-        host = AnsibleRunner.get_runner(str(site.ssh.inventory)).get_host(target, sudo=options["sudo"])
+        _put_ansible_on_path()
+        host = AnsibleRunner.get_runner(str(site.ssh.inventory)).get_host(target)
         if (
             host is None
             or not isinstance(host.backend, BaseBackend)
@@ -121,9 +125,19 @@ def _backend(site: Site, name: str, spec: str) -> BaseBackend:
                 f"{site.ssh.inventory} gives no SSH or local connection for {target}",
                 "see ansible-inventory --host, or write ssh:// in the site file",
             )
+        # An inventory's become counts as well.
+        host.backend.sudo = host.backend.sudo or options["sudo"]
         return host.backend
     backend = get_backend_class(kind)
     return backend(**options) if kind == "local" else backend(target, **options)
+
+
+def _put_ansible_on_path() -> None:
+    """Testinfra runs ``ansible-inventory`` by name; a virtual environment that was not activated is not on the path."""
+    beside = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath)
+    if beside not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([beside, path])
 
 
 def _options(site: Site, backend: SshBackend) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import shlex
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -24,6 +25,9 @@ from ovnshift.hosts.connection import (
 )
 
 _READY = b"ovnshift-ready\n"
+# A socket's path has to be short.
+SOCKETS = Path("/tmp")
+PREFIX = "ovnshift-"
 _TRANSPORT_FAILED = 255
 
 
@@ -144,7 +148,8 @@ class OpenSsh(Local):
         return True
 
     def _connect(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="ovnshift-", dir="/tmp")
+        remove_left_overs()
+        self._directory = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=SOCKETS)
         errors = Path(self._directory.name, "errors")
         path = Path(self._directory.name, "s")
         argv = ["ssh", "-T", "-M", "-o", f"ControlPath={path}", "-o", "ControlPersist=no", "-o", "LogLevel=ERROR"]
@@ -194,6 +199,14 @@ class OpenSsh(Local):
     def close(self) -> None:
         with self._lock:
             self._forget()
+
+
+def remove_left_overs() -> None:
+    """Remove the directories of runs that were killed: those whose process is gone."""
+    for path in SOCKETS.glob(f"{PREFIX}*-*"):
+        owner = path.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def translated(name: str, complaint: str) -> HostError:

@@ -144,6 +144,9 @@ class Paramiko(Connection):
 
     def _session(self, command: str) -> paramiko.Channel:
         transport = self._transport()
+        # paramiko waits without a bound for the answer to a request.
+        watchdog = threading.Timer(2 * self._connect_seconds, transport.close)
+        watchdog.start()
         try:
             channel = transport.open_session(timeout=self._connect_seconds)
             channel.exec_command(command)
@@ -151,6 +154,9 @@ class Paramiko(Connection):
             raise Unreachable(
                 self.name, f"the connection was lost: {error or type(error).__name__}", f"see whether {self.name} is up"
             ) from error
+        finally:
+            watchdog.cancel()
+            watchdog.join()
         return channel
 
     def _run(self, command: str, stdin: bytes, seconds: float) -> Completed:

@@ -1,0 +1,334 @@
+"""Neutron's rows from LinuxBridge to OVN: planned row by row, applied in one transaction, with an inverse.
+
+Each rule is a pair of constant statements: one that reads the rows that it concerns with what they will be, one that changes all
+of them at once. What the second changed is counted against what the first read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import pymysql
+from pydantic import BaseModel, ConfigDict
+from pymysql.cursors import DictCursor
+
+from ovnshift.database.connection import DatabaseError, identifier, rows
+from ovnshift.errors import OvnshiftError
+
+Value = str | int | None
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of change.
+
+    Attributes:
+        name: of the rule.
+        table: that it changes.
+        keys: its primary key.
+        columns: what it changes.
+        why: for people.
+        read: reads the keys, each column as ``old_…`` and as ``new_…``.
+        change: changes all of them; None for rows that are made or removed (their columns are all of the row's).
+        insert: rows that are not there yet are made.
+        delete: the rows are removed.
+    """
+
+    name: str
+    table: str
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    why: str
+    read: str
+    change: str
+    insert: bool = False
+    delete: bool = False
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "bindings",
+        "ml2_port_bindings",
+        ("port_id", "host"),
+        ("vif_type",),
+        "Nova plugs a port by its VIF type",
+        "SELECT port_id, host, vif_type AS old_vif_type, 'ovs' AS new_vif_type FROM ml2_port_bindings "
+        "WHERE vif_type = 'bridge' FOR UPDATE",
+        "UPDATE ml2_port_bindings SET vif_type = 'ovs' WHERE vif_type = 'bridge'",
+    ),
+    Rule(
+        "binding levels",
+        "ml2_port_binding_levels",
+        ("port_id", "host", "level"),
+        ("driver",),
+        "the API shows it as bound_drivers",
+        "SELECT port_id, host, level, driver AS old_driver, 'ovn' AS new_driver FROM ml2_port_binding_levels "
+        "WHERE driver = 'linuxbridge' FOR UPDATE",
+        "UPDATE ml2_port_binding_levels SET driver = 'ovn' WHERE driver = 'linuxbridge'",
+    ),
+    Rule(
+        "subports",
+        "ml2_port_bindings",
+        ("port_id", "host"),
+        ("profile",),
+        "OVN's trunk driver finds a subport's parent and tag in its profile",
+        "SELECT b.port_id, b.host, b.profile AS old_profile, "
+        "JSON_SET(IF(b.profile = '', '{}', b.profile), '$.parent_name', t.port_id, '$.tag', s.segmentation_id) AS new_profile "
+        "FROM ml2_port_bindings b JOIN subports s ON s.port_id = b.port_id JOIN trunks t ON t.id = s.trunk_id "
+        "WHERE b.profile NOT LIKE '%%parent_name%%' FOR UPDATE",
+        "UPDATE ml2_port_bindings b JOIN subports s ON s.port_id = b.port_id JOIN trunks t ON t.id = s.trunk_id "
+        "SET b.profile = "
+        "JSON_SET(IF(b.profile = '', '{}', b.profile), '$.parent_name', t.port_id, '$.tag', s.segmentation_id) "
+        "WHERE b.profile NOT LIKE '%%parent_name%%'",
+    ),
+    Rule(
+        "geneve keys to make",
+        "ml2_geneve_allocations",
+        ("geneve_vni",),
+        ("allocated",),
+        "a key outside vni_ranges has no row, and might be given to the next network",
+        "SELECT DISTINCT s.segmentation_id AS geneve_vni, NULL AS old_allocated, 1 AS new_allocated FROM networksegments s "
+        "LEFT JOIN ml2_geneve_allocations a ON a.geneve_vni = s.segmentation_id "
+        "WHERE s.network_type IN ('vxlan', 'geneve') AND a.geneve_vni IS NULL",
+        "INSERT INTO ml2_geneve_allocations (geneve_vni, allocated) SELECT DISTINCT s.segmentation_id, 1 FROM networksegments s "
+        "LEFT JOIN ml2_geneve_allocations a ON a.geneve_vni = s.segmentation_id "
+        "WHERE s.network_type IN ('vxlan', 'geneve') AND a.geneve_vni IS NULL",
+        insert=True,
+    ),
+    Rule(
+        "geneve keys in use",
+        "ml2_geneve_allocations",
+        ("geneve_vni",),
+        ("allocated",),
+        "the next network might be given the same key",
+        "SELECT a.geneve_vni, a.allocated AS old_allocated, 1 AS new_allocated FROM ml2_geneve_allocations a "
+        "JOIN networksegments s ON s.segmentation_id = a.geneve_vni AND s.network_type IN ('vxlan', 'geneve') "
+        "WHERE a.allocated = 0 FOR UPDATE",
+        "UPDATE ml2_geneve_allocations a "
+        "JOIN networksegments s ON s.segmentation_id = a.geneve_vni AND s.network_type IN ('vxlan', 'geneve') "
+        "SET a.allocated = 1 WHERE a.allocated = 0",
+    ),
+    Rule(
+        "vxlan keys in use",
+        "ml2_vxlan_allocations",
+        ("vxlan_vni",),
+        ("allocated",),
+        "nothing uses them any more",
+        "SELECT vxlan_vni, allocated AS old_allocated, 0 AS new_allocated FROM ml2_vxlan_allocations "
+        "WHERE allocated = 1 FOR UPDATE",
+        "UPDATE ml2_vxlan_allocations SET allocated = 0 WHERE allocated = 1",
+    ),
+    Rule(
+        "segments",
+        "networksegments",
+        ("id",),
+        ("network_type",),
+        "OVN's tunnels between chassis are Geneve; the key stays",
+        "SELECT id, network_type AS old_network_type, 'geneve' AS new_network_type FROM networksegments "
+        "WHERE network_type = 'vxlan' FOR UPDATE",
+        "UPDATE networksegments SET network_type = 'geneve' WHERE network_type = 'vxlan'",
+    ),
+    Rule(
+        "segment ranges",
+        "network_segment_ranges",
+        ("id",),
+        ("network_type",),
+        "new networks get their keys from them",
+        "SELECT id, network_type AS old_network_type, 'geneve' AS new_network_type FROM network_segment_ranges "
+        "WHERE network_type = 'vxlan' FOR UPDATE",
+        "UPDATE network_segment_ranges SET network_type = 'geneve' WHERE network_type = 'vxlan'",
+    ),
+    Rule(
+        "router providers",
+        "providerresourceassociations",
+        ("provider_name", "resource_id"),
+        ("provider_name",),
+        "an unknown provider fails every update of its router from 2024.1 on (LP#2103697)",
+        "SELECT p.provider_name, p.resource_id, p.provider_name AS old_provider_name, 'ovn' AS new_provider_name "
+        "FROM providerresourceassociations p JOIN routers r ON r.id = p.resource_id "
+        "WHERE p.provider_name IN ('single_node', 'ha', 'dvr', 'dvrha') FOR UPDATE",
+        "UPDATE providerresourceassociations p JOIN routers r ON r.id = p.resource_id SET p.provider_name = 'ovn' "
+        "WHERE p.provider_name IN ('single_node', 'ha', 'dvr', 'dvrha')",
+    ),
+    Rule(
+        "HA interfaces",
+        "ports",
+        ("id",),
+        ("device_owner",),
+        "OVN makes a router port of a router_interface only",
+        "SELECT id, device_owner AS old_device_owner, 'network:router_interface' AS new_device_owner FROM ports "
+        "WHERE device_owner = 'network:ha_router_replicated_interface' FOR UPDATE",
+        "UPDATE ports SET device_owner = 'network:router_interface' "
+        "WHERE device_owner = 'network:ha_router_replicated_interface'",
+    ),
+    Rule(
+        "HA interfaces' kind",
+        "routerports",
+        ("router_id", "port_id"),
+        ("port_type",),
+        "as above",
+        "SELECT router_id, port_id, port_type AS old_port_type, 'network:router_interface' AS new_port_type FROM routerports "
+        "WHERE port_type = 'network:ha_router_replicated_interface' FOR UPDATE",
+        "UPDATE routerports SET port_type = 'network:router_interface' "
+        "WHERE port_type = 'network:ha_router_replicated_interface'",
+    ),
+    Rule(
+        "vxlan endpoints",
+        "ml2_vxlan_endpoints",
+        ("ip_address",),
+        ("udp_port", "host"),
+        "the agents that they belong to are retired",
+        "SELECT ip_address, udp_port AS old_udp_port, host AS old_host, NULL AS new_udp_port, NULL AS new_host "
+        "FROM ml2_vxlan_endpoints FOR UPDATE",
+        "DELETE FROM ml2_vxlan_endpoints",
+        delete=True,
+    ),
+)
+
+
+class RowChange(BaseModel):
+    """A row that changes. ``before`` is None for a row that is made, ``after`` for one that is removed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    table: str
+    key: dict[str, Value]
+    before: dict[str, Value] | None
+    after: dict[str, Value] | None
+
+    def __str__(self) -> str:
+        key = ", ".join(f"{name}={value}" for name, value in self.key.items())
+        if self.before is None or self.after is None:
+            return f"{self.table} [{key}]: {'+' if self.before is None else '-'} {self.after or self.before}"
+        changes = ", ".join(f"{name}: {self.before[name]} → {self.after[name]}" for name in self.after)
+        return f"{self.table} [{key}]: {changes}"
+
+
+class Conflict(OvnshiftError):
+    """Rows are not as they were when they were read; nothing was changed."""
+
+
+def read(connection: pymysql.Connection[DictCursor], rules: Iterable[Rule] = RULES) -> list[RowChange]:
+    """The rows that would change, and to what. They stay locked until the transaction of the connection ends.
+
+    Raises:
+        DatabaseError: as :func:`ovnshift.database.connection.connect`.
+    """
+    return [change for rule in rules for change in _read(connection, rule)]
+
+
+def _read(connection: pymysql.Connection[DictCursor], rule: Rule) -> list[RowChange]:
+    found = []
+    for row in rows(connection, rule.read):
+        before = None if rule.insert else {column: row[f"old_{column}"] for column in rule.columns}
+        after = None if rule.delete else {column: row[f"new_{column}"] for column in rule.columns}
+        found.append(
+            RowChange(
+                rule=rule.name, table=rule.table, key={key: row[key] for key in rule.keys}, before=before, after=after
+            )
+        )
+    return found
+
+
+def apply(
+    connection: pymysql.Connection[DictCursor],
+    keep: Callable[[Sequence[RowChange]], None],
+    rules: Sequence[Rule] = RULES,
+) -> list[RowChange]:
+    """Change all rows in one transaction.
+
+    Args:
+        connection: to Neutron's schema; what it did before is rolled back, and this commits.
+        keep: is given the changes before the transaction commits, to keep them for the way back; if it fails, nothing is changed.
+        rules: what to change.
+
+    Returns:
+        What was changed; nothing the second time.
+
+    Raises:
+        Conflict: a statement changed another number of rows than were read; nothing is changed.
+        DatabaseError: the database refused, or went away; nothing is changed.
+    """
+    connection.rollback()
+    done: list[RowChange] = []
+    try:
+        connection.begin()
+        for rule in rules:
+            wanted = _read(connection, rule)
+            with connection.cursor() as cursor:
+                changed = cursor.execute(rule.change) if wanted else 0
+            if changed != len(wanted):
+                raise Conflict(
+                    rule.table,
+                    f"{len(wanted)} rows were read for {rule.name}, {changed} changed",
+                    "somebody else writes to Neutron's database: stop neutron-server on every host, and run this again",
+                )
+            done += wanted
+        left = read(connection, rules)
+        if left:
+            raise Conflict(
+                left[0].table, f"{len(left)} rows are as before: {left[0]}", "look at them; nothing was changed"
+            )
+        keep(done)
+        connection.commit()
+    except BaseException:
+        _roll_back(connection)
+        raise
+    return done
+
+
+def _roll_back(connection: pymysql.Connection[DictCursor]) -> None:
+    try:
+        connection.rollback()
+    except pymysql.MySQLError as error:
+        # The connection is gone, and the server rolls back what it had not committed; the first error is the one to tell.
+        connection.close() if connection.open else None
+        raise DatabaseError(
+            "database", f"went away in the transaction: {error}", "nothing was changed; run this again"
+        ) from error
+
+
+def revert(connection: pymysql.Connection[DictCursor], changes: Iterable[RowChange]) -> tuple[int, list[RowChange]]:
+    """Put rows back, newest first, in one transaction, each only where it still is what was made of it.
+
+    Returns:
+        How many were put back, and those that were not, because they have changed since.
+    """
+    connection.rollback()
+    connection.begin()
+    conflicts = []
+    count = 0
+    try:
+        for change in reversed(list(changes)):
+            if _put_back(connection, change):
+                count += 1
+            else:
+                conflicts.append(change)
+        connection.commit()
+    except BaseException:
+        _roll_back(connection)
+        raise
+    return count, conflicts
+
+
+def _put_back(connection: pymysql.Connection[DictCursor], change: RowChange) -> bool:
+    table = identifier(change.table)
+    with connection.cursor() as cursor:
+        if change.after is None:
+            row = {**change.key, **(change.before or {})}
+            names = ", ".join(identifier(name) for name in row)
+            places = ", ".join(["%s"] * len(row))
+            statement = f"INSERT IGNORE INTO {table} ({names}) VALUES ({places})"  # noqa: S608, checked names
+            return bool(cursor.execute(statement, tuple(row.values())))
+        # A column that is changed and part of the key is found by what was made of it.
+        where = {**change.key, **change.after}
+        conditions = " AND ".join(f"{identifier(name)} <=> %s" for name in where)
+        if change.before is None:
+            statement = f"DELETE FROM {table} WHERE {conditions}"  # noqa: S608, checked names
+            return bool(cursor.execute(statement, tuple(where.values())))
+        assignments = ", ".join(f"{identifier(name)} = %s" for name in change.before)
+        statement = f"UPDATE {table} SET {assignments} WHERE {conditions}"  # noqa: S608, checked names
+        return bool(cursor.execute(statement, (*change.before.values(), *where.values())))
