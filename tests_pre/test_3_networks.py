@@ -20,6 +20,7 @@ pytestmark = pytest.mark.pre
 
 METADATA = ipaddress.ip_address("169.254.169.254")
 LARGEST_VNI = 2**24 - 1
+UDP_SECONDS = 2.0
 
 
 def test_bindings_are_sane(topology: Topology, check: Check) -> None:
@@ -235,6 +236,20 @@ def test_geneves_port_is_free(inventories: Inventories, site: Site, check: Check
         f"of the hosts have something else on UDP {site.ovn.geneve_port}",
         remedy="ss -ulpn shows what it is; it has to go before OVN comes",
     )
+
+
+def test_geneves_port_is_open(topology: Topology, fleet: Fleet, site: Site, check: Check) -> None:
+    """UDP on Geneve's port arrives, measured between every pair of tunnel addresses."""
+    addresses = underlay.tunnel_addresses(topology, [*site.group("network"), *site.group("compute")])
+    lost, errors = underlay.unheard(fleet, addresses, site.ovn.geneve_port, seconds=UDP_SECONDS)
+    check.demand_none(
+        lost,
+        f"of the ways lose UDP on port {site.ovn.geneve_port}",
+        remedy=f"let UDP {site.ovn.geneve_port} in between the tunnel addresses: firewalls on hosts and between them",
+    )
+    for error in errors:
+        raise error
+    check.note(f"{len(addresses)} hosts, {len(addresses) * (len(addresses) - 1)} ways")
 
 
 def test_geneves_headers_have_room(site: Site, check: Check) -> None:

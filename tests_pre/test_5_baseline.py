@@ -6,9 +6,9 @@ import pytest
 
 from fixtures.checks import Check
 from fixtures.connectivity import Recorded
-from ovnshift.cloud import Topology
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import CellRecord, Expectation, Kind, Outcome
+from ovnshift.connectivity.comparison import Fate, compare
 from ovnshift.report.matrix import describe
 
 pytestmark = pytest.mark.pre
@@ -102,39 +102,21 @@ def test_the_baseline_is_written(recorded: Recorded, check: Check) -> None:
         raise recorded.unreadable
 
 
-def test_nothing_got_worse_since_the_last_baseline(recorded: Recorded, topology: Topology, check: Check) -> None:
-    """Nothing that passed in the baseline before this one fails or is missing now."""
+def test_nothing_got_worse_since_the_last_baseline(recorded: Recorded, check: Check) -> None:
+    """Nothing that passed in the baseline before this one fails, is open or is missing now."""
     if recorded.before is None:
         check.note("this is the first baseline of this change")
         return
-    now = {record.cell.id: record for record in recorded.baseline.cells}
-    worse = []
-    gone = set()
-    for record in recorded.before.cells:
-        if record.outcome is not Outcome.PASSED:
-            continue
-        current = now.get(record.cell.id)
-        ends = [end for end in (record.cell.source, record.cell.target) if end.kind == "instance"]
-        if current is None and any(end.id not in topology.instance for end in ends):
-            gone |= {end.label for end in ends if end.id not in topology.instance}
-        elif current is None:
-            reason = recorded.baseline.not_covered.get(record.cell.target.id)
-            worse.append(f"{record.cell}: is no cell now" + (f", {reason}" if reason else ""))
-        elif current.outcome is Outcome.FAILED:
-            worse.append(f"{record.cell}\n      {describe(current)}")
+    found = compare(recorded.before, recorded.baseline)
+    check.note(", ".join(f"{count} {fate}" for fate, count in found.counts().items()))
     check.demand_none(
-        worse,
-        f"of the cells passed at {recorded.before.ended_at[:19]} UTC and don't now",
+        [f"{each.cell}: {each.fate}, {each.reason}" for each in found.with_fate(Fate.REGRESSED, Fate.NEWLY_OPEN)],
+        f"of the cells got worse since {recorded.before.ended_at[:19]} UTC",
         remedy="find out who changed what since; the next run compares with this one",
     )
     check.warn_of(
-        gone,
+        found.gone,
         "instances of the last baseline are gone",
         remedy="were they deleted on purpose? A new baseline has been recorded without them",
     )
-    changed = [
-        f"{id_}: {recorded.before.host_keys[id_]} then, {key} now"
-        for id_, key in recorded.baseline.host_keys.items()
-        if recorded.before.host_keys.get(id_, key) != key
-    ]
-    check.warn_of(changed, "guests show another SSH host key", remedy="were they rebuilt?")
+    check.warn_of(found.other_host_keys, "guests show another SSH host key", remedy="were they rebuilt?")

@@ -31,6 +31,15 @@ class Identity(BaseModel):
     region: str
 
 
+class Whereabouts(BaseModel):
+    """An instance, and the hypervisor that it ran on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    host: str | None
+
+
 class Baseline(BaseModel):
     """All cells with their measurements. ``left_out`` counts pairs of guests outside the sample."""
 
@@ -42,6 +51,7 @@ class Baseline(BaseModel):
     sweeps: int
     cells: tuple[CellRecord, ...]
     host_keys: dict[str, str]
+    instances: dict[str, Whereabouts] = {}
     left_out: int = 0
     not_covered: dict[str, str] = {}
     without_vantage_afterwards: dict[str, str] = {}
@@ -97,6 +107,7 @@ def assemble(
         sweeps=len(sweeps),
         cells=records,
         host_keys=keys,
+        instances={each.id: Whereabouts(label=each.label, host=each.host) for each in topology.instances},
         left_out=plan.left_out,
         not_covered=plan.not_covered,
         without_vantage_afterwards=dict(without_vantage_afterwards),

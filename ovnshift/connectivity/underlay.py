@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ovnshift.cloud.topology import AGENT_LINUXBRIDGE, Topology
 from ovnshift.connectivity.measure import sweep_from
-from ovnshift.hosts import Connection, Fleet, HostError
+from ovnshift.hosts import Connection, Fleet, HostError, programs
 from ovnshift.site.models import Limits
 
 # UDP 8, VXLAN 8, Ethernet inside 14 (neutron_lib.constants.VXLAN_ENCAP_OVERHEAD)
@@ -90,6 +91,45 @@ def measure(fleet: Fleet, addresses: Mapping[str, str], sizes: Iterable[int], li
             target, size = id_.rsplit(" ", 1)
             results[source, target, int(size)] = what
     return Carried(results, list(errors.values()))
+
+
+def unheard(
+    fleet: Fleet, addresses: Mapping[str, str], port: int, *, seconds: float
+) -> tuple[list[str], list[HostError]]:
+    """Ways on which UDP to a port does not arrive: every host listens on it for some seconds and sends to all others meanwhile.
+
+    Args:
+        fleet: connections.
+        addresses: tunnel address of each host.
+        port: Geneve's.
+        seconds: how long they do.
+
+    Returns:
+        The ways, and the hosts that could not be asked.
+    """
+    names = {address: host for host, address in addresses.items()}
+
+    def ask(connection: Connection) -> dict[str, Any]:
+        own = addresses[connection.name]
+        peers = [address for address in addresses.values() if address != own]
+        task = {"own": own, "port": port, "peers": peers, "seconds": seconds}
+        program = programs.source("ovnshift.connectivity.programs", "udp_mesh.py")
+        (answer,) = programs.run(connection, program, task, seconds=seconds + 20)
+        return dict(answer)
+
+    # Connected before, so that all of them listen at the same time.
+    _, errors = fleet.each(addresses, lambda connection: connection.check("true"))
+    answers, later = fleet.each([host for host in addresses if host not in errors], ask)
+    lost = [
+        f"{host}: can't listen on UDP {port}: {answer['error']}"
+        for host, answer in answers.items()
+        if "error" in answer
+    ]
+    for host, answer in answers.items():
+        if "error" not in answer:
+            missing = set(addresses.values()) - {addresses[host], *answer["heard"]}
+            lost += [f"{names[address]} to {host}" for address in missing if names[address] in answers]
+    return lost, [*errors.values(), *later.values()]
 
 
 def _said(answer: Mapping[str, object]) -> str:

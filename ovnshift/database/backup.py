@@ -115,6 +115,17 @@ def dump(site: Site, target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def restore(login: Login, source: Path, schema: str) -> None:
+    """Load a dump into a schema that is there.
+
+    Raises:
+        DatabaseError: the database refused it.
+    """
+    with _option_file(login) as options, source.open("rb") as stream:
+        argv = ["mariadb", f"--defaults-extra-file={options}", "--", schema]
+        _run(login.place, argv, stdin=stream, stdout=subprocess.DEVNULL)
+
+
 def prove(site: Site, target: Path, progress: Callable[[str], None] = lambda _: None) -> Proof:
     """Dump Neutron's schema, restore the dump into the scratch schema, compare, and drop the scratch schema.
 
@@ -151,9 +162,7 @@ def prove(site: Site, target: Path, progress: Callable[[str], None] = lambda _: 
             cursor.execute(f"CREATE DATABASE {name} COMMENT 'ovnshift scratch'")
         try:
             progress("restore")
-            with _option_file(login) as options, target.open("rb") as stream:
-                argv = ["mariadb", f"--defaults-extra-file={options}", "--", scratch]
-                _run(login.place, argv, stdin=stream, stdout=subprocess.DEVNULL)
+            restore(login, target, scratch)
             progress("compare")
             with connect(site, scratch) as restored_connection:
                 restored = tables(restored_connection, scratch)

@@ -285,7 +285,6 @@ def _roll_back(connection: pymysql.Connection[DictCursor]) -> None:
         connection.rollback()
     except pymysql.MySQLError as error:
         # The connection is gone, and the server rolls back what it had not committed; the first error is the one to tell.
-        connection.close() if connection.open else None
         raise DatabaseError(
             "database", f"went away in the transaction: {error}", "nothing was changed; run this again"
         ) from error

@@ -1,0 +1,191 @@
+"""What became of every cell: a measurement compared with the baseline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from ovnshift.connectivity.baseline import Baseline
+from ovnshift.connectivity.cells import Cell, CellRecord, Expectation, Outcome
+from ovnshift.errors import OvnshiftError
+
+KIND = "comparison"
+VERSION = 1
+
+
+class Fate(StrEnum):
+    """What became of a cell."""
+
+    KEPT = "kept"
+    REGRESSED = "regressed"
+    NEWLY_OPEN = "newly open"
+    RECOVERED = "recovered"
+    STILL_FAILING = "still failing"
+    NO_VANTAGE = "no vantage"
+    NOT_COMPARABLE = "not comparable"
+
+
+WORSE = frozenset({Fate.REGRESSED, Fate.NEWLY_OPEN, Fate.NO_VANTAGE})
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Compared(_Value):
+    """A cell before and after. ``after`` is None where there is no such cell any more."""
+
+    before: CellRecord
+    after: CellRecord | None
+    fate: Fate
+    reason: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        return self.before.cell
+
+
+class Group(_Value):
+    """Cells that got worse and that share something: a hypervisor, a router, a network; or nothing that is known."""
+
+    cause: str
+    cells: tuple[Compared, ...]
+    of: int
+
+    def __str__(self) -> str:
+        return f"{len(self.cells)} of {self.of} cells by way of {self.cause}"
+
+
+class Comparison(_Value):
+    """All cells of a baseline, compared; and what became of the instances."""
+
+    cells: tuple[Compared, ...]
+    groups: tuple[Group, ...]
+    gone: tuple[str, ...]
+    new: tuple[str, ...]
+    moved: tuple[str, ...]
+    other_host_keys: tuple[str, ...]
+
+    def counts(self) -> Counter[Fate]:
+        """How many cells have each fate."""
+        return Counter(each.fate for each in self.cells)
+
+    def with_fate(self, *fates: Fate) -> list[Compared]:
+        return [each for each in self.cells if each.fate in fates]
+
+
+def compare(before: Baseline, after: Baseline, names: Mapping[str, str] | None = None) -> Comparison:
+    """Compare a measurement with a baseline.
+
+    Args:
+        before: the baseline.
+        after: what was measured since.
+        names: what networks and routers are called, by id.
+
+    Raises:
+        OvnshiftError: they are of different clouds, are the same measurement, or one of them has measured nothing: comparing
+            these would say nothing, and seem to say that all is well.
+    """
+    _check(before, after)
+    now = {record.cell.id: record for record in after.cells}
+    compared = tuple(_compare(record, now.get(record.cell.id), after) for record in before.cells)
+    instances = {**before.instances, **after.instances}
+    moved = tuple(
+        f"{where.label}: {where.host} → {after.instances[id_].host}"
+        for id_, where in before.instances.items()
+        if id_ in after.instances and after.instances[id_].host != where.host
+    )
+    keys = tuple(
+        f"{instances[id_].label if id_ in instances else id_}: {before.host_keys[id_]} → {key}"
+        for id_, key in after.host_keys.items()
+        if before.host_keys.get(id_, key) != key
+    )
+    hosts = {id_: where.host for id_, where in after.instances.items() if where.host}
+    return Comparison(
+        cells=compared,
+        groups=tuple(_grouped(compared, hosts, names or {})),
+        gone=tuple(where.label for id_, where in before.instances.items() if id_ not in after.instances),
+        new=tuple(where.label for id_, where in after.instances.items() if id_ not in before.instances),
+        moved=moved,
+        other_host_keys=keys,
+    )
+
+
+def _check(before: Baseline, after: Baseline) -> None:
+    place = f"cloud {after.identity.cloud}"
+    if before.identity != after.identity:
+        raise OvnshiftError(
+            place,
+            f"the baseline is of {before.identity.cloud} at {before.identity.identity_endpoint}",
+            "see --site and --change",
+        )
+    if before.begun_at == after.begun_at:
+        raise OvnshiftError(place, "the baseline would be compared with itself", "measure again: pytest tests_post")
+    for what, measured in (("the baseline", before), ("the measurement", after)):
+        if not any(each.sent for record in measured.cells for each in record.measurements):
+            raise OvnshiftError(
+                place, f"{what} has not sent a single probe", "see the notes of the sweep, and record it anew"
+            )
+
+
+def _compare(before: CellRecord, after: CellRecord | None, measured: Baseline) -> Compared:
+    fate, reason = _fate(before, after, measured)
+    return Compared(before=before, after=after, fate=fate, reason=reason)
+
+
+def _fate(before: CellRecord, after: CellRecord | None, measured: Baseline) -> tuple[Fate, str]:
+    if after is None:
+        ends = [end for end in (before.cell.source, before.cell.target) if end.kind == "instance"]
+        gone = [end.label for end in ends if end.id not in measured.instances]
+        stopped = [measured.not_covered[end.id] for end in ends if end.id in measured.not_covered]
+        if gone:
+            return Fate.NOT_COMPARABLE, f"{gone[0]} is gone"
+        if before.outcome is Outcome.PASSED:
+            return Fate.REGRESSED, stopped[0] if stopped else "there is no such cell any more"
+        return Fate.NOT_COMPARABLE, "it was no more than failing before, and is no cell now"
+    was, is_ = before.outcome, after.outcome
+    detail = after.last.detail if after.last else ""
+    if was is Outcome.NOT_MEASURED:
+        return Fate.NOT_COMPARABLE, "it was not measured before"
+    if is_ is Outcome.NOT_MEASURED:
+        return Fate.NO_VANTAGE, detail
+    if is_ is Outcome.PASSED:
+        return (Fate.KEPT if was is Outcome.PASSED else Fate.RECOVERED), detail
+    if was is Outcome.PASSED and before.cell.expectation is Expectation.KEPT_OUT:
+        return Fate.NEWLY_OPEN, detail
+    if was is Outcome.PASSED or (was is Outcome.FLAPPING and is_ is Outcome.FAILED):
+        return Fate.REGRESSED, detail
+    return Fate.STILL_FAILING, detail
+
+
+def _causes(cell: Cell, hosts: Mapping[str, str], names: Mapping[str, str]) -> Iterable[str]:
+    """What a cell's packets share with those of others."""
+    for id_ in cell.via:
+        if id_:
+            yield names.get(id_, id_)
+    for end in (cell.source, cell.target):
+        if end.kind == "instance":
+            yield end.label
+            if end.id in hosts:
+                yield f"hypervisor {hosts[end.id]}"
+    if cell.target.kind in {"metadata service", "outside", "floating IP"}:
+        yield cell.target.label
+
+
+def _grouped(cells: Sequence[Compared], hosts: Mapping[str, str], names: Mapping[str, str]) -> Iterable[Group]:
+    """Group what got worse by what it shares; first by what explains most of it and is broken most completely."""
+    causes = {each.cell.id: set(_causes(each.cell, hosts, names)) for each in cells}
+    total = Counter(cause for each in cells for cause in causes[each.cell.id])
+    left = {each.cell.id: each for each in cells if each.fate in WORSE}
+    while left:
+        broken = Counter(cause for id_ in left for cause in causes[id_])
+        if not broken:
+            yield Group(cause="nothing that they share", cells=tuple(left.values()), of=len(left))
+            return
+        best = max(broken, key=lambda cause: (broken[cause] ** 2 / total[cause], cause))
+        members = [each for id_, each in left.items() if best in causes[id_]]
+        yield Group(cause=best, cells=tuple(members), of=total[best])
+        left = {id_: each for id_, each in left.items() if best not in causes[id_]}

@@ -1,0 +1,202 @@
+"""Neutron's rows, converted and put back: on the lab's MariaDB, in a copy of Neutron's schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+from pymysql.cursors import DictCursor
+
+from ovnshift import site as sites
+from ovnshift.database import backup, conversion
+from ovnshift.database.connection import DatabaseError, connect, identifier, login_of, rows
+from ovnshift.database.conversion import Conflict, RowChange
+from ovnshift.site import Site
+from tests.lab.conftest import SITE, Lab
+
+COPY = "ovnshift_copy"
+USED_KEYS = "SELECT segmentation_id FROM networksegments WHERE network_type = 'vxlan'"
+Connection = pymysql.Connection[DictCursor]
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Site:
+    assert lab.site
+    return sites.load(SITE / "site.toml")
+
+
+@pytest.fixture(scope="module")
+def dump(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dump") / "neutron.sql"
+    backup.dump(site, path)
+    return path
+
+
+@pytest.fixture
+def copy(site: Site, dump: Path) -> Iterator[Connection]:
+    """Neutron's schema as it is now, in a schema of its own."""
+    with connect(site) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {identifier(COPY)}")
+        cursor.execute(f"CREATE DATABASE {identifier(COPY)}")
+        backup.restore(login_of(site), dump, COPY)
+        try:
+            with connect(site, COPY) as copy:
+                yield copy
+        finally:
+            cursor.execute(f"DROP DATABASE {identifier(COPY)}")
+
+
+def keep_nothing(_: object) -> None:
+    """Nobody wants to go back."""
+
+
+def everything(connection: Connection) -> dict[str, backup.Table]:
+    connection.rollback()
+    return backup.tables(connection, COPY)
+
+
+def count(connection: Connection, statement: str) -> int:
+    return int(rows(connection, statement)[0]["n"])
+
+
+def test_rows_are_planned_and_nothing_is_changed(copy: Connection) -> None:
+    before = everything(copy)
+    planned = conversion.read(copy)
+    assert {change.table for change in planned} == {
+        "ml2_port_bindings",
+        "ml2_port_binding_levels",
+        "networksegments",
+        "ml2_geneve_allocations",
+        "ml2_vxlan_allocations",
+        "providerresourceassociations",
+        "ports",
+        "routerports",
+        "ml2_vxlan_endpoints",
+    }
+    shown = [str(change) for change in planned]
+    assert any(
+        line.startswith("ml2_port_bindings [port_id=") and line.endswith("vif_type: bridge → ovs") for line in shown
+    )
+    assert everything(copy) == before
+
+
+def test_all_of_the_old_driver_is_gone_and_keys_are_taken(copy: Connection) -> None:
+    keys = {row["segmentation_id"] for row in rows(copy, USED_KEYS)}
+    assert keys
+    done = conversion.apply(copy, keep_nothing)
+    assert done
+    for statement in (
+        "SELECT COUNT(*) AS n FROM ml2_port_bindings WHERE vif_type = 'bridge'",
+        "SELECT COUNT(*) AS n FROM ml2_port_binding_levels WHERE driver = 'linuxbridge'",
+        "SELECT COUNT(*) AS n FROM networksegments WHERE network_type = 'vxlan'",
+        "SELECT COUNT(*) AS n FROM ml2_vxlan_allocations WHERE allocated = 1",
+        "SELECT COUNT(*) AS n FROM providerresourceassociations WHERE provider_name <> 'ovn'",
+        "SELECT COUNT(*) AS n FROM ports WHERE device_owner = 'network:ha_router_replicated_interface'",
+        "SELECT COUNT(*) AS n FROM ml2_vxlan_endpoints",
+    ):
+        assert count(copy, statement) == 0, statement
+    taken = {
+        row["geneve_vni"] for row in rows(copy, "SELECT geneve_vni FROM ml2_geneve_allocations WHERE allocated = 1")
+    }
+    assert taken == keys
+
+
+def test_a_second_time_there_is_nothing_to_do(copy: Connection) -> None:
+    conversion.apply(copy, keep_nothing)
+    after = everything(copy)
+    assert conversion.apply(copy, keep_nothing) == []
+    assert everything(copy) == after
+
+
+def test_the_inverse_puts_every_row_back(copy: Connection) -> None:
+    before = everything(copy)
+    kept: list[RowChange] = []
+    conversion.apply(copy, kept.extend)
+    # As it is kept in a file
+    kept = [RowChange.model_validate(json.loads(change.model_dump_json())) for change in kept]
+    assert everything(copy) != before
+    number, conflicts = conversion.revert(copy, kept)
+    assert (number, conflicts) == (len(kept), [])
+    assert everything(copy) == before
+
+
+def test_rows_that_changed_since_are_not_put_back(copy: Connection) -> None:
+    kept: list[RowChange] = []
+    conversion.apply(copy, kept.extend)
+    with copy.cursor() as cursor:
+        cursor.execute("UPDATE ml2_port_bindings SET vif_type = 'unbound' LIMIT 1")
+    copy.commit()
+    number, conflicts = conversion.revert(copy, kept)
+    assert number == len(kept) - 1
+    assert [change.rule for change in conflicts] == ["bindings"]
+    assert count(copy, "SELECT COUNT(*) AS n FROM ml2_port_bindings WHERE vif_type = 'unbound'") >= 1
+
+
+def test_what_is_not_linuxbridges_is_left_alone(copy: Connection) -> None:
+    with copy.cursor() as cursor:
+        for number, kind in enumerate(("unbound", "binding_failed", "hw_veb")):
+            cursor.execute(
+                "UPDATE ml2_port_bindings SET vif_type = %s WHERE port_id = (SELECT id FROM ports ORDER BY id LIMIT 1 OFFSET %s)",
+                (kind, number),
+            )
+    copy.commit()
+    conversion.apply(copy, keep_nothing)
+    kinds = {row["vif_type"] for row in rows(copy, "SELECT vif_type FROM ml2_port_bindings")}
+    assert {"unbound", "binding_failed", "hw_veb", "ovs"} <= kinds
+
+
+def test_a_key_outside_the_ranges_is_made(copy: Connection) -> None:
+    with copy.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM ml2_geneve_allocations WHERE geneve_vni IN "
+            "(SELECT segmentation_id FROM networksegments WHERE network_type = 'vxlan')"
+        )
+    copy.commit()
+    before = everything(copy)
+    kept: list[RowChange] = []
+    conversion.apply(copy, kept.extend)
+    assert "geneve keys to make" in {change.rule for change in kept}
+    conversion.revert(copy, kept)
+    assert everything(copy) == before
+
+
+def test_when_what_was_done_cannot_be_kept_nothing_is_done(copy: Connection) -> None:
+    before = everything(copy)
+
+    def full_disk(_: object) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        conversion.apply(copy, full_disk)
+    assert everything(copy) == before
+
+
+def test_a_database_that_goes_away_in_the_transaction_has_changed_nothing(copy: Connection, site: Site) -> None:
+    before = everything(copy)
+    mine = count(copy, "SELECT CONNECTION_ID() AS n")
+
+    def killed(_: object) -> None:
+        with connect(site, COPY) as other, other.cursor() as cursor:
+            cursor.execute("KILL CONNECTION %s", (mine,))
+
+    with pytest.raises((DatabaseError, pymysql.MySQLError)):
+        conversion.apply(copy, killed)
+    with connect(site, COPY) as again:
+        assert everything(again) == before
+
+
+def test_somebody_else_who_writes_is_noticed(copy: Connection) -> None:
+    before = everything(copy)
+    bindings = next(rule for rule in conversion.RULES if rule.name == "bindings")
+    narrow = conversion.Rule(
+        **{
+            **vars(bindings),
+            "change": "UPDATE ml2_port_bindings SET vif_type = 'ovs' WHERE vif_type = 'bridge' LIMIT 1",
+        }
+    )
+    with pytest.raises(Conflict, match=r"rows were read for bindings, 1 changed"):
+        conversion.apply(copy, keep_nothing, [narrow])
+    assert everything(copy) == before

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ovnshift.connectivity import baseline as baselines
+from ovnshift.connectivity import plan as plans
+from ovnshift.connectivity.baseline import Baseline
+from ovnshift.connectivity.cells import Cell, Expectation, Kind, Measurement, Outcome
+from ovnshift.connectivity.comparison import Comparison, Fate, compare
+from ovnshift.connectivity.measure import Sweep
+from ovnshift.errors import OvnshiftError
+from tests.unit.clouds import CIRROS, Seed, site
+
+Judge = Callable[[Cell], Outcome]
+
+
+def all_well(_: Cell) -> Outcome:
+    return Outcome.PASSED
+
+
+def measured(cloud: Seed, when: str, judge: Judge = all_well, *, sent: int = 2) -> Baseline:
+    plan = plans.make(cloud.topology(), site(guests=[{**CIRROS, "closed_port": 8080}]))
+    sweep = Sweep({cell.id: Measurement(outcome=judge(cell), at=when, sent=sent, detail="why") for cell in plan.cells})
+    return baselines.assemble(
+        cloud.topology(), plan, [sweep, sweep], begun_at=when, ended_at=when, without_vantage_afterwards={}
+    )
+
+
+BEFORE, AFTER = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
+
+
+def compared(before: Judge, after: Judge) -> Comparison:
+    return compare(measured(Seed(), BEFORE, before), measured(Seed(), AFTER, after))
+
+
+def test_what_passes_still_is_kept() -> None:
+    found = compared(all_well, all_well)
+    assert set(found.counts()) == {Fate.KEPT}
+    assert found.groups == ()
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "fate"),
+    [
+        (Outcome.PASSED, Outcome.FAILED, Fate.REGRESSED),
+        (Outcome.PASSED, Outcome.FLAPPING, Fate.REGRESSED),
+        (Outcome.FLAPPING, Outcome.FAILED, Fate.REGRESSED),
+        (Outcome.FAILED, Outcome.PASSED, Fate.RECOVERED),
+        (Outcome.FLAPPING, Outcome.PASSED, Fate.RECOVERED),
+        (Outcome.FAILED, Outcome.FAILED, Fate.STILL_FAILING),
+        (Outcome.FAILED, Outcome.FLAPPING, Fate.STILL_FAILING),
+        (Outcome.PASSED, Outcome.NOT_MEASURED, Fate.NO_VANTAGE),
+        (Outcome.NOT_MEASURED, Outcome.PASSED, Fate.NOT_COMPARABLE),
+        (Outcome.NOT_MEASURED, Outcome.FAILED, Fate.NOT_COMPARABLE),
+    ],
+)
+def test_every_pair_of_outcomes_has_its_fate(was: Outcome, is_: Outcome, fate: Fate) -> None:
+    def one(outcome: Outcome) -> Judge:
+        return lambda cell: outcome if cell.kind is Kind.PING else Outcome.PASSED
+
+    found = compared(one(was), one(is_))
+    assert {each.fate for each in found.cells if each.cell.kind is Kind.PING} == {fate}
+    assert {each.fate for each in found.cells if each.cell.kind is not Kind.PING} == {Fate.KEPT}
+
+
+def test_a_closed_port_that_opened_is_a_finding_of_its_own() -> None:
+    found = compared(
+        all_well, lambda cell: Outcome.FAILED if cell.expectation is Expectation.KEPT_OUT else Outcome.PASSED
+    )
+    opened = found.with_fate(Fate.NEWLY_OPEN)
+    assert opened
+    assert {each.cell.kind for each in opened} == {Kind.CLOSED_PORT}
+    assert Fate.REGRESSED not in found.counts()
+
+
+def test_regressions_are_grouped_by_the_hypervisor_that_they_share() -> None:
+    cloud = Seed()
+    on_compute1 = {each.id for each in cloud.topology().instances if each.host == "compute1"}
+    assert on_compute1
+    found = compared(
+        all_well,
+        lambda cell: Outcome.FAILED if {cell.source.id, cell.target.id} & on_compute1 else Outcome.PASSED,
+    )
+    assert [group.cause for group in found.groups] == ["hypervisor compute1"]
+    assert len(found.groups[0].cells) == len(found.with_fate(Fate.REGRESSED)) == found.groups[0].of
+
+
+def test_regressions_are_grouped_by_the_network_that_they_share() -> None:
+    cloud = Seed()
+    web = next(each for each in cloud.topology().networks if each.name == "web")
+    found = compare(
+        measured(Seed(), BEFORE),
+        measured(Seed(), AFTER, lambda cell: Outcome.FAILED if web.id in cell.via else Outcome.PASSED),
+        {web.id: "network web"},
+    )
+    assert found.groups[0].cause == "network web"
+
+
+def test_every_regression_is_in_exactly_one_group() -> None:
+    found = compared(all_well, lambda cell: Outcome.FAILED if hash(cell.id) % 3 == 0 else Outcome.PASSED)
+    grouped = [each.cell.id for group in found.groups for each in group.cells]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {each.cell.id for each in found.with_fate(Fate.REGRESSED, Fate.NEWLY_OPEN)}
+
+
+def test_an_instance_that_is_gone_is_no_regression() -> None:
+    later = Seed()
+    gone = later.instances.pop()
+    later.ports = [port for port in later.ports if port.device_id != gone.id]
+    found = compare(measured(Seed(), BEFORE), measured(later, AFTER))
+    assert found.gone == (gone.label,)
+    mine = [each for each in found.cells if gone.id in {each.cell.source.id, each.cell.target.id}]
+    assert mine
+    assert {each.fate for each in mine} == {Fate.NOT_COMPARABLE}
+    assert not found.with_fate(Fate.REGRESSED)
+
+
+def test_an_instance_that_does_not_run_any_more_is_a_regression() -> None:
+    later = Seed()
+    later.instances[0] = later.instances[0].model_copy(update={"status": "SHUTOFF"})
+    stopped = later.instances[0]
+    found = compare(measured(Seed(), BEFORE), measured(later, AFTER))
+    mine = [each for each in found.cells if each.cell.target.id == stopped.id]
+    assert {each.fate for each in mine} == {Fate.REGRESSED}
+    assert all("SHUTOFF" in each.reason for each in mine)
+
+
+def test_instances_that_are_new_or_have_moved_are_named() -> None:
+    earlier, later = Seed(), Seed()
+    new = earlier.instances.pop()
+    earlier.ports = [port for port in earlier.ports if port.device_id != new.id]
+    later.instances[0] = later.instances[0].model_copy(update={"host": "elsewhere"})
+    found = compare(measured(earlier, BEFORE), measured(later, AFTER))
+    assert found.new == (new.label,)
+    assert len(found.moved) == 1
+    assert found.moved[0].endswith("→ elsewhere")
+
+
+def test_a_host_key_that_changed_is_named() -> None:
+    before, after = measured(Seed(), BEFORE), measured(Seed(), AFTER)
+    one = next(iter(before.instances))
+    found = compare(
+        before.model_copy(update={"host_keys": {one: "ssh-ed25519 SHA256:a"}}),
+        after.model_copy(update={"host_keys": {one: "ssh-ed25519 SHA256:b"}}),
+    )
+    assert found.other_host_keys == (f"{before.instances[one].label}: ssh-ed25519 SHA256:a → ssh-ed25519 SHA256:b",)
+
+
+def test_a_baseline_is_not_compared_with_itself() -> None:
+    baseline = measured(Seed(), BEFORE)
+    with pytest.raises(OvnshiftError, match="compared with itself"):
+        compare(baseline, baseline)
+
+
+def test_nothing_is_concluded_from_nothing() -> None:
+    with pytest.raises(OvnshiftError, match="has not sent a single probe"):
+        compare(measured(Seed(), BEFORE), measured(Seed(), AFTER, sent=0))
+
+
+def test_another_clouds_baseline_is_refused() -> None:
+    other = measured(Seed(), BEFORE)
+    other = other.model_copy(update={"identity": other.identity.model_copy(update={"region": "elsewhere"})})
+    with pytest.raises(OvnshiftError, match="the baseline is of"):
+        compare(other, measured(Seed(), AFTER))

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ovnshift.journal import Journal, JournalError, State
+
+HERE = ("lab", "http://192.0.2.1:5000")
+
+
+def journal(path: Path) -> Journal:
+    return Journal(path / "journal.sqlite", *HERE)
+
+
+def test_a_step_is_intended_before_and_done_after(tmp_path: Path) -> None:
+    book = journal(tmp_path)
+    entry = book.intend("stop vm1", "instances", "stop vm1 (4711)", {"status": "ACTIVE"})
+    assert (entry.state, entry.attempts, entry.ended_at, entry.found) == (State.INTENDED, 1, None, {"status": "ACTIVE"})
+    book.done("stop vm1", ["SHUTOFF by Nova", "gone from compute1"])
+    done = book.entry("stop vm1")
+    assert done is not None
+    assert (done.state, done.proof) == (State.DONE, ["SHUTOFF by Nova", "gone from compute1"])
+    assert done.ended_at is not None
+    assert done.ended_at >= done.intended_at
+
+
+def test_what_was_found_first_is_what_counts(tmp_path: Path) -> None:
+    book = journal(tmp_path)
+    book.intend("mtu web", "networks", "lower the MTU", {"mtu": 1450})
+    book.failed("mtu web", "the API went away")
+    again = book.intend("mtu web", "networks", "lower the MTU", {"mtu": 1442})
+    assert (again.found, again.attempts, again.state, again.problem) == ({"mtu": 1450}, 2, State.INTENDED, None)
+
+
+def test_entries_come_in_the_order_in_which_steps_began(tmp_path: Path) -> None:
+    book = journal(tmp_path)
+    for name in ("b", "a", "c"):
+        book.intend(name, "chapter", name, None)
+    book.intend("b", "chapter", "b", None)
+    assert [entry.step for entry in book.entries()] == ["b", "a", "c"]
+
+
+def test_names_are_values_and_nothing_else(tmp_path: Path) -> None:
+    nasty = """a"; reboot #<b> '); DROP TABLE steps; --"""
+    book = journal(tmp_path)
+    book.intend(nasty, nasty, nasty, {nasty: nasty})
+    book.done(nasty, nasty)
+    found = book.entry(nasty)
+    assert found is not None
+    assert (found.title, found.found, found.proof) == (nasty, {nasty: nasty}, nasty)
+
+
+def test_another_clouds_journal_is_refused(tmp_path: Path) -> None:
+    journal(tmp_path).close()
+    with pytest.raises(JournalError, match=r"is of lab at http://192\.0\.2\.1:5000, not of prod") as error:
+        Journal(tmp_path / "journal.sqlite", "prod", "http://192.0.2.2:5000")
+    assert "--change" in error.value.next_step
+
+
+def test_a_later_versions_journal_is_refused(tmp_path: Path) -> None:
+    journal(tmp_path).close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute("UPDATE journal SET version = 99")
+    connection.close()
+    with pytest.raises(JournalError, match="has version 99"):
+        journal(tmp_path)
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_text("no database, " * 100, encoding="ascii")
+    with pytest.raises(JournalError, match="can't be opened"):
+        journal(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="ascii")
+    with pytest.raises(JournalError, match=str(tmp_path / "file")):
+        Journal(tmp_path / "file" / "journal.sqlite", *HERE)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from ovnshift.journal import Journal
+book = Journal(Path(sys.argv[1]), "lab", "http://192.0.2.1:5000")
+for number in range(10**6):
+    book.intend(f"step {number}", "chapter", "title", {"n": number})
+    print(f"intended {number}", flush=True)
+    book.done(f"step {number}", [number])
+    print(f"done {number}", flush=True)
+"""
+
+
+def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    assert writer.stdout is not None
+    said: list[list[str]] = []
+    deadline = time.monotonic() + 60
+    while len(said) < 41 and time.monotonic() < deadline:
+        said.append(writer.stdout.readline().split())
+    writer.send_signal(signal.SIGKILL)
+    said += [line.split() for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+    writer.wait()
+    writer.stdout.close()
+    entries = {entry.step: entry for entry in journal(tmp_path).entries()}
+    assert len(said) >= 41
+    for what, number in said:
+        entry = entries[f"step {number}"]
+        assert entry.found == {"n": int(number)}
+        if what == "done":
+            assert (entry.state, entry.proof) == (State.DONE, [int(number)])
+    # Only the last step may be in flight.
+    assert sum(entry.state is State.INTENDED for entry in entries.values()) <= 1
