@@ -37,7 +37,7 @@ fetch() {
 }
 while read -r id kind count target; do
   case "$kind" in
-    ping) ( out=$(ping -c "$count" -W 2 "$target" 2>&1 | tail -n 2 | tr '\\n' '|'); printf '%s ping %s\\n' "$id" "$out" ) & ;;
+    ping) ( out=$(ping -c "$count" -W 5 "$target" 2>&1 | tail -n 2 | tr '\\n' '|'); printf '%s ping %s\\n' "$id" "$out" ) & ;;
     http) ( out=$(fetch "$target"); printf '%s http %s\\n' "$id" "$out" ) & ;;
     uptime) printf '%s uptime %s\\n' "$id" "$(uptime)" ;;
     addresses) printf '%s addresses %s\\n' "$id" "$(ip -o addr 2>/dev/null | tr -s ' \\n' ' |')" ;;
