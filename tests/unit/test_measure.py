@@ -231,7 +231,7 @@ def local_site(**changes: object) -> Site:
         "hosts": {"here": "local://"},
         "groups": {"network": ["here"], "compute": ["here"]},
         "ssh": {"sudo": False},
-        "limits": {"probe_seconds": 0.5, "banner_seconds": 0.5, "login_seconds": 5},
+        "limits": {"probe_seconds": 1, "banner_seconds": 3, "login_seconds": 20},
     }
     full = clouds.site()
     return Site.model_validate({**full.model_dump(exclude_unset=True, mode="json"), **values, "guests": [], **changes})
