@@ -40,9 +40,14 @@ class JournalError(OvnshiftError):
 
 
 class State(StrEnum):
-    """How far a step has come. ``intended`` means that it began, and that nobody knows what it did."""
+    """How far a step has come.
+
+    ``intended`` means that it began, and that nobody knows what it did; ``already``, that somebody else had done it before, so
+    that it is not ours to undo.
+    """
 
     INTENDED = "intended"
+    ALREADY = "already"
     DONE = "done"
     FAILED = "failed"
     UNDONE = "undone"
@@ -138,13 +143,30 @@ class Journal:
         with self._writing() as cursor:
             cursor.execute(
                 "INSERT INTO steps (step, chapter, title, state, intended_at, found) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (step) DO UPDATE SET state = excluded.state, attempts = attempts + 1, "
-                "ended_at = NULL, problem = NULL",
+                "ON CONFLICT (step) DO UPDATE SET found = IIF(state = 'undone', excluded.found, found), "
+                "state = excluded.state, attempts = attempts + 1, ended_at = NULL, problem = NULL",
                 (step, chapter, title, State.INTENDED, _now(), json.dumps(found)),
             )
         entry = self.entry(step)
         assert entry is not None
         return entry
+
+    def already(self, step: str, chapter: str, title: str, proof: Any) -> None:
+        """Write down that there was nothing to do, and what proves it."""
+        with self._writing() as cursor:
+            cursor.execute(
+                "INSERT INTO steps (step, chapter, title, state, intended_at, ended_at, proof) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (step) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, "
+                "proof = excluded.proof, problem = NULL",
+                (step, chapter, title, State.ALREADY, _now(), _now(), json.dumps(proof)),
+            )
+
+    def undone(self, step: str) -> None:
+        """Write down that a step is undone. What was found is forgotten: the next attempt finds anew."""
+        with self._writing() as cursor:
+            cursor.execute(
+                "UPDATE steps SET state = ?, ended_at = ?, proof = 'null' WHERE step = ?", (State.UNDONE, _now(), step)
+            )
 
     def done(self, step: str, proof: Any) -> None:
         """Write down that a step is done and what proves it."""

@@ -1,0 +1,141 @@
+"""Steps: one asserted action each, which knows how to be planned, recognised, done, proved and undone."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ovnshift.errors import OvnshiftError
+from ovnshift.journal import Entry, Journal, State
+from ovnshift.report.result import NotReady
+
+
+class Step(abc.ABC):
+    """One action.
+
+    Attributes:
+        chapter: the chapter it belongs to.
+        key: names it within the journal, the same each time; has the id of the object concerned, not its name.
+        title: for people.
+        irreversible: why it can't be undone; empty where it can.
+    """
+
+    chapter: ClassVar[str]
+    irreversible: ClassVar[str] = ""
+    key: str
+    title: str
+
+    @property
+    def id(self) -> str:
+        """Its name in the journal."""
+        return f"{self.chapter}/{self.key}"
+
+    @abc.abstractmethod
+    def plan(self) -> list[str]:
+        """What it would do, line by line: on which host, with which command, to which object or row."""
+
+    def find(self) -> Any:
+        """What is there before it, JSON-able: what :meth:`undo` needs."""
+        return None
+
+    @abc.abstractmethod
+    def is_done(self) -> bool:
+        """Whether the cloud is as it should be after it, by looking at the cloud and not at the journal."""
+
+    @abc.abstractmethod
+    def do(self, found: Any) -> None:
+        """Do it; run again after half of it was done, it does the rest.
+
+        Args:
+            found: what :meth:`find` found before its first attempt.
+        """
+
+    @abc.abstractmethod
+    def prove(self) -> list[str]:
+        """Prove from a second side that it is done; what proves it.
+
+        Raises:
+            NotReady: it is not.
+        """
+
+    def undo(self, found: Any) -> None:
+        """Bring back what was found; run again after half of it, it does the rest."""
+        raise NotImplementedError(self.irreversible or "this step says nothing about how to undo it")
+
+
+class Runner:
+    """Does steps, with what is intended in the journal before it is done and what came of it after.
+
+    Args:
+        journal: of the change.
+        say: shows a line to whoever looks.
+        plan_only: say what would be done, and do nothing.
+    """
+
+    def __init__(self, journal: Journal, say: Callable[[str], None], *, plan_only: bool = False) -> None:
+        self._journal = journal
+        self._say = say
+        self._plan_only = plan_only
+
+    def run(self, step: Step) -> Entry | None:
+        """Do a step unless it is done; prove it in either case.
+
+        Returns:
+            Its entry; None when it was only planned.
+
+        Raises:
+            OvnshiftError: it could not be done.
+            NotReady: it was done, and could not be proved.
+        """
+        if self._plan_only:
+            for line in step.plan():
+                self._say(line)
+            return None
+        before = self._journal.entry(step.id)
+        if step.is_done():
+            proof = step.prove()
+            if before is None or before.state is State.UNDONE:
+                self._journal.already(step.id, step.chapter, step.title, proof)
+                self._say(f"{step.title}: was so already")
+            elif before.state is not State.ALREADY:
+                self._journal.done(step.id, proof)
+            return self._journal.entry(step.id)
+        entry = self._journal.intend(step.id, step.chapter, step.title, step.find())
+        try:
+            step.do(entry.found)
+            proof = step.prove()
+        except (OvnshiftError, NotReady) as error:
+            self._journal.failed(step.id, str(error))
+            raise
+        self._journal.done(step.id, proof)
+        for line in proof:
+            self._say(line)
+        return self._journal.entry(step.id)
+
+    def undo(self, step: Step) -> bool:
+        """Undo a step that the journal says was done or begun.
+
+        Returns:
+            Whether there was anything to undo.
+
+        Raises:
+            OvnshiftError: it can't be undone, or was not.
+        """
+        entry = self._journal.entry(step.id)
+        if entry is None or entry.state in {State.UNDONE, State.ALREADY}:
+            return False
+        if step.irreversible:
+            raise OvnshiftError(
+                step.title, f"can't be undone: {step.irreversible}", "see docs/migration.md for what is left to do"
+            )
+        if self._plan_only:
+            self._say(f"undo: {step.title}")
+            return True
+        step.undo(entry.found)
+        if step.is_done():
+            raise OvnshiftError(
+                step.title, "was undone and is done all the same", "somebody else may do it again meanwhile"
+            )
+        self._journal.undone(step.id)
+        return True
