@@ -126,9 +126,7 @@ class Runner:
         if entry is None or entry.state in {State.UNDONE, State.ALREADY}:
             return False
         if step.irreversible:
-            raise OvnshiftError(
-                step.title, f"can't be undone: {step.irreversible}", "see docs/migration.md for what is left to do"
-            )
+            raise OvnshiftError(step.title, f"can't be undone: {step.irreversible}", "the backup is what is left")
         if self._plan_only:
             self._say(f"undo: {step.title}")
             return True

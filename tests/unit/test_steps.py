@@ -27,7 +27,7 @@ class Write(Step):
     def plan(self) -> list[str]:
         return [f"here: {self.path.name}: {self.find()!r} → {self.line!r}"]
 
-    def find(self) -> Any:
+    def find(self) -> str | None:
         return self.path.read_text(encoding="utf-8") if self.path.exists() else None
 
     def is_done(self) -> bool:
@@ -96,7 +96,7 @@ def test_a_plan_changes_nothing_and_leaves_nothing_behind(journal: Journal, tmp_
     assert journal.entries() == []
 
 
-def test_half_a_step_is_finished_by_the_next_run_and_remembers_what_was_there(
+def test_half_a_step_is_finished_and_what_was_there_at_first_is_known(
     runner: Runner, journal: Journal, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_text("old", encoding="utf-8")
@@ -145,7 +145,7 @@ def test_what_is_done_and_can_not_be_proved_has_failed(runner: Runner, journal: 
     assert entry.state is State.FAILED
 
 
-def test_undone_and_done_again_it_finds_anew(runner: Runner, journal: Journal, tmp_path: Path) -> None:
+def test_undone_and_done_again_it_finds_anew(runner: Runner, tmp_path: Path) -> None:
     step = Write(tmp_path / "a", "new")
     runner.run(step)
     assert runner.undo(step)
