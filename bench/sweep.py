@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,13 +59,13 @@ def namespaces(case: Case) -> Iterator[dict[str, list[tuple[str, bool]]]]:
             near, far = f"{PREFIX}-{index}", f"{PREFIX}-far-{index}"
             ip("netns", "add", near)
             ip("netns", "add", far)
-            ip("link", "add", "a", "netns", near, "type", "veth", "peer", "name", "b", "netns", far)
-            ip("-n", near, "address", "add", f"10.{index}.0.1/16", "dev", "a")
-            ip("-n", near, "link", "set", "a", "up")
-            ip("-n", far, "link", "set", "b", "up")
+            ip("link", "add", "near0", "netns", near, "type", "veth", "peer", "name", "far0", "netns", far)
+            ip("-n", near, "address", "add", f"10.{index}.0.1/16", "dev", "near0")
+            ip("-n", near, "link", "set", "near0", "up")
+            ip("-n", far, "link", "set", "far0", "up")
             mine = range(index, case.addresses, case.namespaces)
             found[near] = [(f"10.{index}.{1 + n // 250}.{1 + n % 250}", n not in dead) for n in mine]
-            lines = "".join(f"address add {address}/16 dev b\n" for address, live in found[near] if live)
+            lines = "".join(f"address add {address}/16 dev far0\n" for address, live in found[near] if live)
             ip("-n", far, "-batch", "-", batch=lines)
         yield found
     finally:
@@ -122,7 +124,16 @@ def seeds_way(targets: dict[str, list[tuple[str, bool]]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the numbers there as well")
+    parser.add_argument("--addresses", type=int, action="append", help="only cases of so many addresses")
+    parser.add_argument("--dead", type=float, action="append", help="only cases with this share of dead ones")
     arguments = parser.parse_args()
+    cases = [
+        case
+        for case in CASES
+        if case.addresses in (arguments.addresses or [case.addresses]) and case.dead in (arguments.dead or [case.dead])
+    ]
+    # So that the namespaces go also when it is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     table = rich.table.Table(
         title="two echo requests to each address: seconds, and how many times our sweep's time that is"
     )
@@ -141,7 +152,8 @@ def main() -> None:
     ):
         table.add_column(heading, justify="right")
     numbers = []
-    for case in CASES:
+    for case in cases:
+        sys.stderr.write(f"{case}\n")
         with namespaces(case) as targets:
             mine = min(ours(targets) for _ in range(3))
             others = {
