@@ -6,5 +6,8 @@ pytest_plugins = (
     "fixtures.checks",
     "fixtures.cloud",
     "fixtures.connectivity",
+    "fixtures.order",
+    "fixtures.readiness",
+    "fixtures.window",
     "fixtures.page",
 )

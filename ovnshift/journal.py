@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS steps (
     title TEXT NOT NULL,
     state TEXT NOT NULL,
     intended_at TEXT NOT NULL,
+    begun_at TEXT NOT NULL,
     ended_at TEXT,
     attempts INTEGER NOT NULL DEFAULT 1,
     found TEXT NOT NULL DEFAULT 'null',
@@ -59,6 +61,7 @@ class Entry:
 
     Attributes:
         step: its id.
+        intended_at: when it began for the first time; ``begun_at``, its last attempt. UTC, ISO 8601.
         found: what was there before, from which it can be undone.
         proof: what proves that it is done.
         problem: why it failed.
@@ -70,6 +73,7 @@ class Entry:
     title: str
     state: State
     intended_at: str
+    begun_at: str
     ended_at: str | None
     attempts: int
     found: Any
@@ -95,9 +99,13 @@ class Journal:
 
     def __init__(self, path: Path, cloud: str, identity_endpoint: str) -> None:
         self.path = path
+        self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            # Steps that run side by side share it, one at a time.
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             # An entry that was written survives a power cut.
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(_SCHEMA)
@@ -124,16 +132,17 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Cursor]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield self._connection.cursor()
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise JournalError(
-                str(self.path), f"can't be written: {error}", "make room; nothing is done without it"
-            ) from error
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection.cursor()
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise JournalError(
+                    str(self.path), f"can't be written: {error}", "make room; nothing is done without it"
+                ) from error
 
     def intend(self, step: str, chapter: str, title: str, found: Any) -> Entry:
         """Write down that a step is about to be done, and what was there before it.
@@ -142,10 +151,10 @@ class Journal:
         """
         with self._writing() as cursor:
             cursor.execute(
-                "INSERT INTO steps (step, chapter, title, state, intended_at, found) VALUES (?, ?, ?, ?, ?, ?) "
+                "INSERT INTO steps (step, chapter, title, state, intended_at, begun_at, found) VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (step) DO UPDATE SET found = IIF(state = 'undone', excluded.found, found), "
-                "state = excluded.state, attempts = attempts + 1, ended_at = NULL, problem = NULL",
-                (step, chapter, title, State.INTENDED, _now(), json.dumps(found)),
+                "state = excluded.state, attempts = attempts + 1, begun_at = excluded.begun_at, ended_at = NULL, problem = NULL",
+                (step, chapter, title, State.INTENDED, _now(), _now(), json.dumps(found)),
             )
         entry = self.entry(step)
         assert entry is not None
@@ -155,10 +164,11 @@ class Journal:
         """Write down that there was nothing to do, and what proves it."""
         with self._writing() as cursor:
             cursor.execute(
-                "INSERT INTO steps (step, chapter, title, state, intended_at, ended_at, proof) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "INSERT INTO steps (step, chapter, title, state, intended_at, begun_at, ended_at, proof) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (step) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, "
                 "proof = excluded.proof, problem = NULL",
-                (step, chapter, title, State.ALREADY, _now(), _now(), json.dumps(proof)),
+                (step, chapter, title, State.ALREADY, _now(), _now(), _now(), json.dumps(proof)),
             )
 
     def undone(self, step: str) -> None:
@@ -169,11 +179,11 @@ class Journal:
             )
 
     def done(self, step: str, proof: Any) -> None:
-        """Write down that a step is done and what proves it."""
+        """Write down that a step is done and what proves it. Proved once more, it stays done since then."""
         with self._writing() as cursor:
             cursor.execute(
-                "UPDATE steps SET state = ?, ended_at = ?, proof = ? WHERE step = ?",
-                (State.DONE, _now(), json.dumps(proof), step),
+                "UPDATE steps SET ended_at = IIF(state = 'done', ended_at, ?), state = ?, proof = ? WHERE step = ?",
+                (_now(), State.DONE, json.dumps(proof), step),
             )
 
     def failed(self, step: str, problem: str) -> None:
@@ -188,30 +198,38 @@ class Journal:
         """A step's entry, if it ever began."""
         return next(iter(self._read("WHERE step = ?", step)), None)
 
+    def begun(self, prefix: str) -> bool:
+        """Whether a step whose id begins so was ever begun, and was not undone since."""
+        return any(entry.step.startswith(prefix) and entry.state is not State.UNDONE for entry in self.entries())
+
     def entries(self) -> list[Entry]:
         """All entries, in the order in which steps began."""
         return self._read("")
 
     def _read(self, condition: str, *values: str) -> list[Entry]:
-        columns = "number, step, chapter, title, state, intended_at, ended_at, attempts, found, proof, problem"
+        columns = (
+            "number, step, chapter, title, state, intended_at, begun_at, ended_at, attempts, found, proof, problem"
+        )
         statement = f"SELECT {columns} FROM steps {condition} ORDER BY number"  # noqa: S608, both are constants of this module
         try:
-            rows = self._connection.execute(statement, values).fetchall()
+            with self._lock:
+                rows = self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise JournalError(str(self.path), f"can't be read: {error}", "bring back the file as it was") from error
         return [
             Entry(
-                number,
-                step,
-                chapter,
-                title,
-                State(state),
-                begun,
-                ended,
-                attempts,
-                json.loads(found),
-                json.loads(proof),
-                problem,
+                number=number,
+                step=step,
+                chapter=chapter,
+                title=title,
+                state=State(state),
+                intended_at=intended,
+                begun_at=begun,
+                ended_at=ended,
+                attempts=attempts,
+                found=json.loads(found),
+                proof=json.loads(proof),
+                problem=problem,
             )
-            for number, step, chapter, title, state, begun, ended, attempts, found, proof, problem in rows
+            for number, step, chapter, title, state, intended, begun, ended, attempts, found, proof, problem in rows
         ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+import concurrent.futures
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from ovnshift.errors import OvnshiftError
-from ovnshift.journal import Entry, Journal, State
-from ovnshift.report.result import NotReady
+from ovnshift.journal import Entry, Journal, JournalError, State
+from ovnshift.report.result import Finding, NotReady
 
 
 class Step(abc.ABC):
@@ -19,10 +20,14 @@ class Step(abc.ABC):
         key: names it within the journal, the same each time; has the id of the object concerned, not its name.
         title: for people.
         irreversible: why it can't be undone; empty where it can.
+        settled_by: beginnings of ids of later steps. Once one of these has begun, what this step did is not looked at again:
+            the later one has changed the cloud so that it can't be seen any more, or is undone on purpose. Its own id means that
+            it is done once and for all.
     """
 
-    chapter: ClassVar[str]
+    chapter: str
     irreversible: ClassVar[str] = ""
+    settled_by: tuple[str, ...] = ()
     key: str
     title: str
 
@@ -93,6 +98,9 @@ class Runner:
                 self._say(line)
             return None
         before = self._journal.entry(step.id)
+        if before is not None and before.state in {State.DONE, State.ALREADY} and self._is_settled(step):
+            self._say(f"{step.title}: done at {before.ended_at}")
+            return before
         if step.is_done():
             proof = step.prove()
             if before is None or before.state is State.UNDONE:
@@ -112,6 +120,50 @@ class Runner:
         for line in proof:
             self._say(line)
         return self._journal.entry(step.id)
+
+    def _is_settled(self, step: Step) -> bool:
+        return any(prefix == step.id or self._journal.begun(prefix) for prefix in step.settled_by)
+
+    def run_all(self, steps: Sequence[Step], *, what: str, parallel: int = 1) -> list[Entry]:
+        """Do steps that don't depend on each other, several at once; one that fails does not keep the others from being done.
+
+        Args:
+            steps: in the order in which they are begun.
+            what: what they are done to, for the message ("of the instances").
+            parallel: how many at once.
+
+        Returns:
+            Their entries; none when they were only planned.
+
+        Raises:
+            NotReady: some failed; all of them are named.
+            JournalError: nothing more can be written down, so that nothing more is done.
+        """
+        if self._plan_only or parallel == 1 or len(steps) < 2:
+            results = [self._attempt(step) for step in steps]
+        else:
+            with concurrent.futures.ThreadPoolExecutor(max_workers=parallel) as pool:
+                results = list(pool.map(self._attempt, steps))
+        failed = [
+            f"{step.title}: {error}" for step, error in zip(steps, results, strict=True) if isinstance(error, str)
+        ]
+        if failed:
+            raise NotReady(
+                Finding(
+                    f"{len(failed)} of {len(steps)} {what} failed", tuple(failed), "mend the cause, and run this again"
+                )
+            )
+        return [entry for entry in results if isinstance(entry, Entry)]
+
+    def _attempt(self, step: Step) -> Entry | str | None:
+        try:
+            return self.run(step)
+        except JournalError:
+            raise
+        except NotReady as error:
+            return str(error.finding)
+        except OvnshiftError as error:
+            return str(error)
 
     def undo(self, step: Step) -> bool:
         """Undo a step that the journal says was done or begun.

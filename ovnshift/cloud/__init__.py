@@ -1,6 +1,6 @@
 """What Neutron and Nova say exists."""
 
-from ovnshift.cloud.discovery import CloudError, connect, discover
+from ovnshift.cloud.discovery import CloudError, connect, discover, retried
 from ovnshift.cloud.topology import Topology
 
-__all__ = ["CloudError", "Topology", "connect", "discover"]
+__all__ = ["CloudError", "Topology", "connect", "discover", "retried"]

@@ -55,7 +55,7 @@ def connect(site: Site) -> Connection:
             f"cloud {name}", f"clouds.yaml: {error}", "see cloud.name and cloud.clouds_file in the site file"
         ) from error
     # Connection.authorize would wrap a refused login into an error that can't be told from others.
-    _retried(f"cloud {name}", "log in", connection.session.get_token)
+    retried(f"cloud {name}", "log in", connection.session.get_token)
     return connection
 
 
@@ -85,7 +85,17 @@ def _noted(place: str, what: str) -> Callable[[tenacity.RetryCallState], None]:
     return note
 
 
-def _retried(place: str, what: str, ask: Callable[[], Found]) -> Found:
+def retried(place: str, what: str, ask: Callable[[], Found]) -> Found:
+    """Ask an API; errors of transport, and those that are known to pass, are tried again a few times.
+
+    Args:
+        place: for messages.
+        what: is asked for.
+        ask: does it.
+
+    Raises:
+        CloudError: it refused, or failed each time.
+    """
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
         stop=tenacity.stop_after_attempt(ATTEMPTS),
@@ -125,7 +135,7 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
     place = f"cloud {name}"
 
     def every(what: str, ask: Callable[[], Iterable[Any]]) -> list[Any]:
-        found = _retried(place, what, lambda: list(ask()))
+        found = retried(place, what, lambda: list(ask()))
         progress(f"{len(found)} {what}")
         return found
 

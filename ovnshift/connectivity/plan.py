@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import ipaddress
 import itertools
@@ -73,6 +74,22 @@ def make(topology: Topology, site: Site) -> Plan:
         cells += _to_floating_ip(topology, site, floating_ip, places)
     unique = {cell.id: cell for cell in cells}
     return Plan(tuple(unique.values()), left_out, not_covered)
+
+
+def with_cells(plan: Plan, cells: Iterable[Cell], topology: Topology) -> Plan:
+    """A plan with further cells, of another time, where their instances still run."""
+    known = {cell.id for cell in plan.cells}
+    floating_ips = {each.id for each in topology.floating_ips}
+
+    def is_there(end: Endpoint) -> bool:
+        if end.kind == "instance":
+            return end.id in topology.instance and topology.instance[end.id].active
+        if end.kind == "floating IP":
+            return end.id in floating_ips
+        return end.kind != "network" or end.id in topology.network
+
+    further = [cell for cell in cells if cell.id not in known and is_there(cell.source) and is_there(cell.target)]
+    return dataclasses.replace(plan, cells=(*plan.cells, *further))
 
 
 def _places(topology: Topology, site: Site) -> tuple[list[_Place], dict[str, str]]:

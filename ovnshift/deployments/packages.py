@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
+import re
+import selectors
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ovnshift.errors import OvnshiftError
 from ovnshift.site import Site
 
 CHECK_SECONDS = 120
+STOP_SECONDS = 10
+KEEP_LINES = 40
+# What ML2/LinuxBridge runs on network and compute hosts; Debian's, Ubuntu's and RDO's packages call them the same.
+AGENT_UNITS = (
+    "neutron-linuxbridge-agent.service",
+    "neutron-linuxbridge-cleanup.service",
+    "neutron-l3-agent.service",
+    "neutron-dhcp-agent.service",
+    "neutron-metadata-agent.service",
+    "neutron-metering-agent.service",
+)
+# Neutron's server, in one piece or in several.
+API_UNITS = ("neutron-server.service", "neutron-api.service", "neutron-rpc-server.service")
 
 
 class DeploymentError(OvnshiftError):
     """The deployer is not there, or does not understand what it is given."""
 
 
-def _ansible(program: str, arguments: list[str], home: Path, place: str) -> str:
+def _program(name: str) -> str:
     # Beside the interpreter: the virtual environment that this runs in brings ansible-core along.
-    beside = Path(sys.executable).with_name(program)
+    beside = Path(sys.executable).with_name(name)
+    return str(beside if beside.exists() else name)
+
+
+def _environment(home: Path) -> Mapping[str, str]:
     environment = {**os.environ, "ANSIBLE_HOME": str(home), "ANSIBLE_LOCAL_TEMP": str(home), "ANSIBLE_NOCOLOR": "1"}
     environment.setdefault("LC_ALL", "C.UTF-8")
+    return environment
+
+
+def _missing(place: str, program: str) -> DeploymentError:
+    return DeploymentError(place, f"{program} is not on this machine", "make setup installs it into .venv")
+
+
+def _ansible(program: str, arguments: list[str], home: Path, place: str) -> str:
     try:
         done = subprocess.run(
-            [str(beside if beside.exists() else program), *arguments],
+            [_program(program), *arguments],
             capture_output=True,
             text=True,
             timeout=CHECK_SECONDS,
             check=False,
-            env=environment,
+            env=_environment(home),
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError as error:
-        raise DeploymentError(
-            place, f"{program} is not on this machine", "make setup installs it into .venv"
-        ) from error
+        raise _missing(place, program) from error
     except subprocess.TimeoutExpired as error:
         raise DeploymentError(
             place, f"{program} was not done in {CHECK_SECONDS} s", "run it by hand and see"
@@ -67,3 +96,127 @@ def check_playbook(site: Site, home: Path) -> list[str]:
     listed = json.loads(_ansible("ansible-inventory", ["--inventory", inventory, "--list"], home, inventory))
     groups = {name: group for name, group in listed.items() if name != "_meta"}
     return sorted({host for group in groups.values() for host in group.get("hosts", [])})
+
+
+def deploy_command(site: Site) -> list[str]:
+    """The command that deploys OVN."""
+    deployment = site.deployment
+    arguments = ["--inventory", str(deployment.inventory), *deployment.arguments, "--", str(deployment.playbook)]
+    return ["ansible-playbook", *arguments]
+
+
+def sync_command(site: Site, mode: str) -> list[str]:
+    """The command that compares Neutron's database with OVN's northbound one ("log"), or writes the latter ("repair")."""
+    config = [argument for file in site.deployment.sync_config for argument in ("--config-file", file)]
+    return [
+        "runuser",
+        "--user",
+        site.deployment.sync_user,
+        "--",
+        "neutron-ovn-db-sync-util",
+        *config,
+        "--ovn-neutron_sync_mode",
+        mode,
+    ]
+
+
+def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None]) -> str:
+    """Run the playbook; what it prints is shown as it comes, and kept.
+
+    Args:
+        site: names the playbook and its inventory, and bounds it (``limits.deploy_seconds``).
+        log: the file that keeps what it prints.
+        home: a directory for Ansible's own files.
+        say: is given the titles of tasks and what hosts say of them.
+
+    Returns:
+        Its recap.
+
+    Raises:
+        DeploymentError: it failed on a host, ended in another way, or took too long; then it is stopped.
+    """
+    command = deploy_command(site)
+    place = str(site.deployment.playbook)
+    site.check_way()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        process = subprocess.Popen(
+            [_program(command[0]), *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(home),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise _missing(place, command[0]) from error
+    last: collections.deque[str] = collections.deque(maxlen=KEEP_LINES)
+    try:
+        with log.open("ab") as stream:
+            complete = _stream(process, time.monotonic() + site.limits.deploy_seconds, stream.write, last, say)
+        if complete:
+            process.wait(timeout=STOP_SECONDS)
+    except OSError as error:
+        raise DeploymentError(
+            str(log), f"can't be written: {error.strerror}", "make room; the playbook was stopped, run this again"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise DeploymentError(place, "closed its output and did not end", f"see {log}, and run this again") from error
+    finally:
+        _stop(process)
+    if not complete:
+        raise DeploymentError(
+            place,
+            f"was not done in {site.limits.deploy_seconds:.0f} s and was stopped; last: {' | '.join(list(last)[-3:])}",
+            f"see {log}; it can be run again, and limits.deploy_seconds can be raised",
+        )
+    if process.returncode != 0:
+        wrong = [line for line in last if re.match(r"(fatal|failed|ERROR)|\[ERROR\]", line)] or list(last)[-3:]
+        raise DeploymentError(
+            place,
+            f"ended with {process.returncode}: {' | '.join(wrong)[:600]}",
+            f"see {log}, mend it, and run this again: the playbook is run again as a whole",
+        )
+    recap = [line for line in last if re.search(r"ok=\d+", line)]
+    return "; ".join(re.sub(r" +", " ", line) for line in recap)
+
+
+def _stream(
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    keep: Callable[[bytes], object],
+    last: collections.deque[str],
+    say: Callable[[str], None],
+) -> bool:
+    """Whether it ended before the deadline."""
+    assert process.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while time.monotonic() < deadline:
+            if not selector.select(timeout=max(0.0, min(1.0, deadline - time.monotonic()))):
+                continue
+            data = os.read(process.stdout.fileno(), 65536)
+            if not data:
+                return True
+            keep(data)
+            *lines, rest = (rest + data).split(b"\n")
+            for line in (each.decode("utf-8", "replace").rstrip() for each in lines):
+                if line:
+                    last.append(line)
+                if re.match(r"(PLAY|TASK|RUNNING|fatal|failed|changed)", line):
+                    say(line.rstrip(" *")[:200])
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End it and all that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=STOP_SECONDS)
+    if process.stdout is not None:
+        process.stdout.close()

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
+import markupsafe
 
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import Outcome
-from ovnshift.report.matrix import SYMBOLS, describe, picture
+from ovnshift.connectivity.comparison import Comparison
+from ovnshift.connectivity.outage import Chapter, Outage
+from ovnshift.journal import Entry
+from ovnshift.report import window
+from ovnshift.report.matrix import FATES, SYMBOLS, describe, picture
 from ovnshift.report.result import CheckResult, Verdict
+from ovnshift.report.text import duration, printable
+
+__all__ = ["STYLE", "comparison", "duration", "finding", "matrix", "outages", "steps", "summary"]
 
 STYLE = Path(__file__).with_name("templates") / "style.css"
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ovnshift.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _text(value: object) -> object:
+    """What stands in a page: names and logs may have characters that no page can have."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, markupsafe.Markup) else value
 
 
 def summary(verdict: Verdict, results: list[CheckResult], facts: dict[str, str]) -> str:
@@ -50,3 +68,52 @@ def matrix(baseline: Baseline, network_of: dict[str, str]) -> str:
 def finding(result: CheckResult) -> str:
     """What a check found, for its row in the table, as HTML."""
     return _environment().get_template("finding.html").render(result=result)
+
+
+def comparison(
+    comparison: Comparison,
+    before: Baseline,
+    after: Baseline,
+    network_of: dict[str, str],
+    evidence: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> str:
+    """What became of the cells: what got worse by its causes, then the matrix before and after in one picture, as HTML.
+
+    Args:
+        comparison: what became of each cell.
+        before: the baseline.
+        after: what was measured since.
+        network_of: a label for each instance id.
+        evidence: what was collected, titles with texts, by the cause of a group.
+    """
+    view = window.compared(comparison, before, after, network_of, evidence or {})
+    return _environment().get_template("comparison.html").render(view=view, symbols=SYMBOLS, fates=FATES)
+
+
+def steps(entries: Sequence[Entry], now: datetime.datetime | None = None) -> str:
+    """The runbook as done, chapter by chapter, as HTML.
+
+    Args:
+        entries: of the journal.
+        now: to say how long those that have not ended have been going on.
+    """
+    return _environment().get_template("steps.html").render(view=window.steps(entries, now), few=window.FEW)
+
+
+def outages(
+    outages: Sequence[Outage], chapters: Sequence[Chapter], starved: Mapping[str, float], notes: Sequence[str]
+) -> str:
+    """The outages: a timeline against the chapters, and a table, as HTML.
+
+    Args:
+        outages: of all targets.
+        chapters: of the window.
+        starved: the longest pause of the prober itself, by host, in seconds.
+        notes: about the watching, for people.
+    """
+    view = window.outages(outages, chapters, starved, notes)
+    return (
+        _environment()
+        .get_template("outages.html")
+        .render(view=view, left=window.LEFT, right=window.RIGHT, width=window.WIDTH)
+    )

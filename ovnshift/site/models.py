@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
 
 from ovnshift.errors import OvnshiftError
 
@@ -110,6 +110,9 @@ class Deployment(_Section):
     kind: Literal["packages", "openstack-ansible", "kolla-ansible", "devstack"]
     inventory: ExistingFile | None = None
     playbook: ExistingFile | None = None
+    arguments: list[str] = []
+    sync_user: str = Field(default="neutron", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    sync_config: list[str] = ["/etc/neutron/neutron.conf", "/etc/neutron/plugins/ml2/ml2_conf.ini"]
 
     @model_validator(mode="after")
     def _has_what_it_runs(self) -> Deployment:
@@ -163,6 +166,19 @@ class Guest(_Section):
         return value
 
 
+class Window(_Section):
+    """[window]: when the cloud may be changed, with an offset from UTC."""
+
+    opens: AwareDatetime
+    closes: AwareDatetime
+
+    @model_validator(mode="after")
+    def _opens_before_it_closes(self) -> Window:
+        if self.opens >= self.closes:
+            raise ValueError("opens must be before closes")
+        return self
+
+
 class Limits(_Section):
     """[limits]: bounds and budgets."""
 
@@ -175,6 +191,13 @@ class Limits(_Section):
     free_megabytes: int = Field(default=500, ge=0)
     guest_pairs: int = Field(default=200, ge=0)
     parallel_logins: int = Field(default=6, ge=1, le=64)
+    baseline_hours: float = Field(default=24.0, gt=0)
+    parallel_instances: int = Field(default=8, ge=1, le=200)
+    stop_seconds: float = Field(default=180.0, gt=0, le=3600)
+    start_seconds: float = Field(default=300.0, gt=0, le=3600)
+    settle_seconds: float = Field(default=120.0, gt=0, le=3600)
+    deploy_seconds: float = Field(default=3600.0, gt=0, le=86400)
+    sync_seconds: float = Field(default=3600.0, gt=0, le=86400)
 
 
 class Site(_Section):
@@ -189,6 +212,7 @@ class Site(_Section):
     deployment: Deployment
     outside: Outside = Outside()
     guests: list[Guest] = []
+    window: Window | None = None
     limits: Limits = Limits()
 
     @model_validator(mode="after")

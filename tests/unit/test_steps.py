@@ -14,7 +14,7 @@ from ovnshift.steps import Runner, Step
 class Write(Step):
     """A real step: a file gets a line."""
 
-    chapter: ClassVar[str] = "files"
+    chapter = "files"
 
     def __init__(self, path: Path, line: str, *, breaks: bool = False) -> None:
         self.key = path.name

@@ -1,0 +1,1 @@
+"""The steps from LinuxBridge to OVN, cold: a module a chapter."""

@@ -1,0 +1,198 @@
+"""Chapter 7: OVN is deployed by whoever deploys this cloud, and its chassis are as they have to be."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ovnshift import files
+from ovnshift.connectivity.underlay import geneve_overhead, tunnel_addresses
+from ovnshift.connectivity.underlay import measure as measure_underlay
+from ovnshift.deployments import packages
+from ovnshift.errors import OvnshiftError
+from ovnshift.migration.networks import carried_by_underlay, mtu_on_geneve
+from ovnshift.migration.window import Window, wait_until
+from ovnshift.ovn import northbound, southbound
+from ovnshift.report.result import Finding, NotReady
+from ovnshift.steps import Step
+
+CHAPTER = "7 deploy OVN"
+VERSION = 1
+TUNNEL_KINDS = ("geneve",)
+
+
+class DeployOvn(Step):
+    """The deployer's playbook runs, and every host is a chassis afterwards."""
+
+    chapter = CHAPTER
+    key = "playbook"
+    title = "deploy OVN"
+    irreversible = "taking OVN away again is for the deployer"
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._log = window.evidence / "deploy.log"
+        self._record = window.evidence / "deploy.json"
+
+    def plan(self) -> list[str]:
+        return [" ".join(packages.deploy_command(self._window.site)), f"its output goes to {self._log}"]
+
+    def _inputs(self) -> dict[str, Any]:
+        deployment = self._window.site.deployment
+        texts = [Path(each).read_text(encoding="utf-8") for each in (deployment.inventory, deployment.playbook) if each]
+        return {"command": packages.deploy_command(self._window.site), "checksum": files.checksum(texts)}
+
+    def is_done(self) -> bool:
+        """A whole run with these very inputs succeeded, and what it made is there."""
+        if not self._record.exists():
+            return False
+        if files.read_document(self._record, "deployment", VERSION)["inputs"] != self._inputs():
+            return False
+        try:
+            return not chassis_differences(self._window)
+        except OvnshiftError:
+            return False
+
+    def do(self, found: Any) -> None:
+        del found
+        with tempfile.TemporaryDirectory(prefix="ovnshift-ansible-") as home:
+            recap = packages.deploy(self._window.site, self._log, Path(home), self._window.say)
+        files.write_document(self._record, "deployment", VERSION, {"inputs": self._inputs(), "recap": recap})
+
+    def prove(self) -> list[str]:
+        """By OVN's databases, by each host's switch, and by packets between the tunnel addresses."""
+        window = self._window
+        wait_until(
+            "every host is a chassis as it should be",
+            window.site.limits.settle_seconds,
+            lambda: "; ".join(chassis_differences(window)[:5]) or None,
+            remedy="see ovn-controller's log there, and what the deployer set: ovs-vsctl get open_vswitch . external_ids",
+            every=2.0,
+        )
+        wait_until(
+            "tunnels join all chassis",
+            window.site.limits.settle_seconds,
+            lambda: "; ".join(tunnel_differences(window)[:5]) or None,
+            remedy="see ovs-vsctl show and ovn-controller's log there",
+            every=2.0,
+        )
+        size = max(_outer_sizes(window))
+        addresses = tunnel_addresses(window.before, window.agent_hosts)
+        carried = measure_underlay(window.fleet, addresses, [size], window.site.limits)
+        for problem in carried.errors:
+            raise problem
+        if lost := carried.lost(size):
+            raise NotReady(
+                Finding(f"{size} bytes don't pass between tunnel addresses", tuple(lost), "see the underlay")
+            )
+        count = len(window.agent_hosts)
+        return [
+            f"{count} chassis by their own names, with Geneve and their bridges",
+            f"{count * (count - 1)} tunnels; packets of {size} bytes pass between all tunnel addresses",
+        ]
+
+
+def _outer_sizes(window: Window) -> list[int]:
+    """Sizes of the largest packets of tunnelled networks in Geneve, bytes."""
+    addresses = tunnel_addresses(window.before, window.agent_hosts)
+    overhead = max(geneve_overhead(window.site.ovn.max_header_size, address) for address in addresses.values())
+    underlay = carried_by_underlay(window)
+    tunnelled = [mtu_on_geneve(window, network, underlay) for network in window.before.networks if network.tunnelled]
+    return [mtu + overhead for mtu in tunnelled] or [underlay]
+
+
+def physical_networks(window: Window) -> set[str]:
+    """Names of the physical networks that networks use."""
+    segments = [segment for network in window.before.networks for segment in network.segments]
+    return {segment.physical_network for segment in segments if segment.physical_network}
+
+
+def chassis_differences(window: Window) -> list[str]:
+    """What is not as it should be in the southbound database about chassis.
+
+    Raises:
+        OvnError: it can't be read.
+    """
+    south = southbound(window.site)
+    northbound(window.site)
+    addresses = tunnel_addresses(window.before, window.agent_hosts)
+    by_host: dict[str, list[str]] = {}
+    for chassis in south.chassis.values():
+        by_host.setdefault(chassis.hostname, []).append(chassis.name)
+    wrong = [f"no chassis has the host name {host}" for host in window.agent_hosts if host not in by_host]
+    wrong += [
+        f"{host} is more than one chassis: {', '.join(names)}" for host, names in by_host.items() if len(names) > 1
+    ]
+    wrong += [
+        f"chassis of {host}, which is no host of this cloud" for host in by_host if host not in window.agent_hosts
+    ]
+    for host, names in by_host.items():
+        chassis = south.chassis[names[0]]
+        kinds = {kind for kind, _ in chassis.encaps}
+        ips = {ip for _, ip in chassis.encaps}
+        if not kinds & set(TUNNEL_KINDS):
+            wrong.append(f"{host} has no Geneve encapsulation, but {', '.join(sorted(kinds)) or 'none'}")
+        if host in addresses and addresses[host] not in ips:
+            wrong.append(f"{host} tunnels from {', '.join(sorted(ips))}, not from {addresses[host]}")
+    if not any(chassis.gateway for chassis in south.chassis.values()):
+        wrong.append("no chassis is a gateway (ovn-cms-options=enable-chassis-as-gw)")
+    return wrong + _bridge_differences(
+        window, {chassis.hostname: dict(chassis.mappings) for chassis in south.chassis.values()}
+    )
+
+
+def _bridge_differences(window: Window, mappings: dict[str, dict[str, str]]) -> list[str]:
+    wrong = []
+    needed = physical_networks(window)
+    gateways = window.site.group("network")
+    answers, errors = window.fleet.each(
+        window.agent_hosts, lambda host: host.check("ovs-vsctl", "--timeout=10", "list-br").split()
+    )
+    for error in errors.values():
+        raise error
+    for host, bridges in answers.items():
+        if "br-int" not in bridges:
+            wrong.append(f"{host} has no br-int")
+        own = mappings.get(host, {})
+        wrong += [
+            f"{host} maps {name} to {bridge}, which it does not have"
+            for name, bridge in own.items()
+            if bridge not in bridges
+        ]
+        if host in gateways:
+            wrong += [f"{host} maps no bridge to physical network {name}" for name in needed if name not in own]
+    return wrong
+
+
+def tunnel_differences(window: Window) -> list[str]:
+    """Pairs of chassis that no tunnel joins, by each host's own switch.
+
+    Raises:
+        HostError: a host can't be asked.
+    """
+    addresses = tunnel_addresses(window.before, window.agent_hosts)
+
+    def remotes(text: str) -> set[str]:
+        rows = json.loads(text)["data"]
+        return {str(dict(options[1])["remote_ip"]) for options, error in rows if error in ("", ["set", []])}
+
+    command = (
+        "ovs-vsctl",
+        "--timeout=10",
+        "--format=json",
+        "--columns=options,error",
+        "find",
+        "Interface",
+        "type=geneve",
+    )
+    answers, errors = window.fleet.each(addresses, lambda host: remotes(host.check(*command)))
+    for error in errors.values():
+        raise error
+    return [
+        f"no tunnel from {host} to {other}"
+        for host, found in answers.items()
+        for other, address in addresses.items()
+        if other != host and address not in found
+    ]

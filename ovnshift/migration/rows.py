@@ -1,0 +1,157 @@
+"""Chapter 8: Neutron's rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ovnshift import files
+from ovnshift.database import conversion
+from ovnshift.database.connection import connect, rows
+from ovnshift.database.conversion import RowChange
+from ovnshift.migration.agents import hold_api
+from ovnshift.migration.window import Window
+from ovnshift.report.result import Finding, NotReady
+from ovnshift.site import Site
+from ovnshift.steps import Step
+
+CHAPTER = "8 database"
+VERSION = 1
+KIND = "changed rows"
+SHOWN = 60
+
+
+def recorded(backups: Path) -> list[Path]:
+    """Files that say which rows were changed, oldest first."""
+    return sorted(backups.glob("rows-*.json"))
+
+
+def read_recorded(path: Path) -> list[RowChange]:
+    """The rows that a file says were changed.
+
+    Raises:
+        OvnshiftError: it was changed or is missing.
+    """
+    return [RowChange.model_validate(each) for each in files.read_document(path, KIND, VERSION)["rows"]]
+
+
+_LEFT = {
+    "bindings of LinuxBridge": "SELECT COUNT(*) AS n FROM ml2_port_bindings WHERE vif_type = 'bridge'",
+    "binding levels of LinuxBridge": (
+        "SELECT COUNT(*) AS n FROM ml2_port_binding_levels WHERE driver IN ('linuxbridge', 'l2population')"
+    ),
+    "VXLAN segments": "SELECT COUNT(*) AS n FROM networksegments WHERE network_type = 'vxlan'",
+    "Geneve segments whose key may be given away again": (
+        "SELECT COUNT(*) AS n FROM networksegments s LEFT JOIN ml2_geneve_allocations a "
+        "ON a.geneve_vni = s.segmentation_id AND a.allocated = 1 WHERE s.network_type = 'geneve' AND a.geneve_vni IS NULL"
+    ),
+    "VXLAN keys in use": "SELECT COUNT(*) AS n FROM ml2_vxlan_allocations WHERE allocated = 1",
+    "VXLAN endpoints": "SELECT COUNT(*) AS n FROM ml2_vxlan_endpoints",
+    "VXLAN segment ranges": "SELECT COUNT(*) AS n FROM network_segment_ranges WHERE network_type = 'vxlan'",
+    "routers of another provider": (
+        "SELECT COUNT(*) AS n FROM providerresourceassociations p JOIN routers r ON r.id = p.resource_id "
+        "WHERE p.provider_name <> 'ovn'"
+    ),
+    "ports of HA routers": "SELECT COUNT(*) AS n FROM ports WHERE device_owner LIKE 'network:ha_router%%'",
+    "router ports of HA routers": "SELECT COUNT(*) AS n FROM routerports WHERE port_type LIKE 'network:ha_router%%'",
+}
+
+
+def left_of_the_old_driver(site: Site) -> dict[str, int]:
+    """Rows that are still the old driver's, counted by kind, with other questions than those that change them.
+
+    Raises:
+        DatabaseError: the database can't be asked.
+    """
+    with connect(site) as connection:
+        return {what: int(rows(connection, statement)[0]["n"]) for what, statement in _LEFT.items()}
+
+
+class ConvertRows(Step):
+    """All of Neutron's rows that name the old driver, in one transaction; what they were is kept before it is committed."""
+
+    chapter = CHAPTER
+    key = "rows"
+    title = "change Neutron's rows from LinuxBridge to OVN"
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def _pending(self) -> list[RowChange]:
+        with connect(self._window.site) as connection:
+            found = conversion.read(connection)
+            connection.rollback()
+        return found
+
+    def plan(self) -> list[str]:
+        pending = self._pending()
+        counts = Counter(change.rule for change in pending)
+        whys = {rule.name: rule.why for rule in conversion.RULES}
+        lines = [f"{count} rows, {rule}: {whys[rule]}" for rule, count in counts.items()]
+        lines += [str(change) for change in pending[:SHOWN]]
+        if len(pending) > SHOWN:
+            lines.append(f"… and {len(pending) - SHOWN} more rows; all of them are in {self._diff()}")
+        if pending:
+            files.write_atomically(self._diff(), "".join(f"{change}\n" for change in pending).encode())
+        return lines or ["no row is to be changed"]
+
+    def _diff(self) -> Path:
+        return self._window.evidence / "rows-planned.txt"
+
+    def is_done(self) -> bool:
+        return not self._pending()
+
+    def do(self, found: Any) -> None:
+        del found
+        running = [step.title for step in hold_api(self._window) if not step.is_done()]
+        if running:
+            raise NotReady(
+                Finding(
+                    "Neutron's server runs, and would write with one driver what the other reads",
+                    tuple(running),
+                    "stop it",
+                )
+            )
+        with connect(self._window.site) as connection:
+            changed = conversion.apply(connection, self._keep)
+        self._window.say(f"{len(changed)} rows changed")
+
+    def _keep(self, changes: Sequence[RowChange]) -> None:
+        number = len(recorded(self._window.backups)) + 1
+        path = self._window.backups / f"rows-{number:03}.json"
+        files.write_document(path, KIND, VERSION, {"rows": [change.model_dump(mode="json") for change in changes]})
+
+    def prove(self) -> list[str]:
+        """By reading again, with other questions than those that changed them."""
+        left = {what: count for what, count in left_of_the_old_driver(self._window.site).items() if count}
+        if left:
+            wrong = tuple(f"{count} {what}" for what, count in left.items())
+            raise NotReady(Finding("rows of the old driver are left", wrong, "who writes to the database?"))
+        with connect(self._window.site) as connection:
+            counted = rows(
+                connection,
+                "SELECT (SELECT COUNT(*) FROM ml2_port_bindings WHERE vif_type = 'ovs') AS ovs, "
+                "(SELECT COUNT(*) FROM networksegments WHERE network_type = 'geneve') AS geneve",
+            )[0]
+        ovs, geneve = counted["ovs"], counted["geneve"]
+        kept = [str(path.name) for path in recorded(self._window.backups)]
+        return [
+            f"{ovs} bindings are OVN's, {geneve} segments Geneve; no row of the old driver",
+            f"the way back: {', '.join(kept)}",
+        ]
+
+    def undo(self, found: Any) -> None:
+        del found
+        for path in reversed(recorded(self._window.backups)):
+            with connect(self._window.site) as connection:
+                _, conflicts = conversion.revert(connection, read_recorded(path))
+            if conflicts:
+                raise NotReady(
+                    Finding(
+                        f"{len(conflicts)} rows have changed since",
+                        tuple(str(each) for each in conflicts),
+                        "look at each of them; the others are back",
+                    )
+                )

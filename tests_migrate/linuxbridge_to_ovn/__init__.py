@@ -1,0 +1,1 @@
+"""The runbook from LinuxBridge to OVN: chapters in the order in which they run."""

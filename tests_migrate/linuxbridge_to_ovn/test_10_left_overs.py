@@ -1,0 +1,33 @@
+"""10 Agents and left-overs: what only the old driver had goes from Neutron, and OVN is compared with it object by object."""
+
+from __future__ import annotations
+
+from fixtures.window import Run
+from ovnshift.migration.agents import DeleteDhcpPorts, DeleteHaNetworks, ForgetAgents
+from ovnshift.migration.sync import AGAIN, RepairNorthbound, StructureFits
+from ovnshift.migration.window import Window
+
+
+def test_old_agents_are_deleted(run: Run, window: Window) -> None:
+    """The old agents, dead by now, are deleted; only OVN's are left, all alive."""
+    run(ForgetAgents(window))
+
+
+def test_dhcp_ports_are_deleted(run: Run, window: Window) -> None:
+    """The DHCP agents' ports are deleted: nobody answers at their addresses."""
+    run(DeleteDhcpPorts(window))
+
+
+def test_ha_networks_are_gone(run: Run, window: Window) -> None:
+    """No HA network is left."""
+    run(DeleteHaNetworks(window))
+
+
+def test_the_northbound_database_is_clean(run: Run, window: Window) -> None:
+    """The sync finds nothing to do after all that."""
+    run(RepairNorthbound(window, chapter=AGAIN, key="repair again"))
+
+
+def test_ovn_has_what_neutron_has(run: Run, window: Window) -> None:
+    """Each network, port, router, NAT entry, security group, rule and DHCP option is in OVN by its id, and nothing else is."""
+    run(StructureFits(window, chapter=AGAIN, key="structure"))

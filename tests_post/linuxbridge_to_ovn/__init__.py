@@ -1,0 +1,1 @@
+"""After the window: nothing is worse, nothing is left of the old driver, and life goes on."""
