@@ -23,7 +23,13 @@ AGAIN = "10 agents and left-overs"
 _LINE = re.compile(
     r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \d+ (?P<level>[A-Z]+) (?P<module>\S+) (?:\[[^]]*\] )?(?P<text>.*)$"
 )
-_NO_ACLS = re.compile(r"ACLs-to-be-added 0 ACLs-to-be-removed 0$")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m|\[00m$")
+# Warnings that are there when nothing differs: the count of ACLs, and one for every router port, which the tool lists without
+# comparing it ("If they are in sync, then update_router_port will be a no-op"). Router ports are compared in structure.py.
+_NO_DIFFERENCE = re.compile(
+    r"ACLs-to-be-added 0 ACLs-to-be-removed 0$|Router Port port_id=\S+ needs to be updated for networks changed$|"
+    r"Updating networks on router port \S+ in OVN NB DB$"
+)
 SYNC_MODULE = "ovn_db_sync"
 
 
@@ -45,13 +51,13 @@ class SyncLog:
 def read_log(text: str) -> SyncLog:
     """Read the log of a sync; its exit code says nothing about errors in it.
 
-    In Neutron (plugins/ml2/drivers/ovn/mech_driver/ovsdb/ovn_db_sync.py) every difference is a warning; "ACLs-to-be-added 0
-    ACLs-to-be-removed 0" is one too, and says that there is none.
+    In Neutron (plugins/ml2/drivers/ovn/mech_driver/ovsdb/ovn_db_sync.py) every difference is a warning, and some warnings are
+    no difference.
     """
     errors: list[str] = []
     found: list[str] = []
     completed = set()
-    for line in text.splitlines():
+    for line in (_COLOUR.sub("", each) for each in text.splitlines()):
         match = _LINE.match(line)
         if match is None:
             if line.startswith("Traceback"):
@@ -60,7 +66,7 @@ def read_log(text: str) -> SyncLog:
         level, words = match["level"], match["text"].strip()
         if level in {"ERROR", "CRITICAL", "TRACE"}:
             errors.append(words)
-        elif level == "WARNING" and SYNC_MODULE in match["module"] and not _NO_ACLS.search(words):
+        elif level == "WARNING" and SYNC_MODULE in match["module"] and not _NO_DIFFERENCE.search(words):
             (errors if "failed" in words else found).append(words)
         elif words.startswith("Sync completed for"):
             completed.add(words)
