@@ -216,6 +216,16 @@ class CleanHost(Step):
         """Nothing to bring back: the agents build all of it anew when they start."""
 
 
+def dead_agents(window: Window) -> list[str]:
+    """Agents that Neutron calls dead now.
+
+    Raises:
+        CloudError: Neutron can't be asked.
+    """
+    agents = ask("Neutron", "agents", lambda: list(window.network.agents()))
+    return [f"{agent.agent_type} on {agent.host}" for agent in agents if not agent.is_alive]
+
+
 class ForgetAgents(Step):
     """The old agents' entries go from Neutron, once it calls them dead."""
 
@@ -264,9 +274,17 @@ class ForgetAgents(Step):
     def prove(self) -> list[str]:
         agents = ask("Neutron", "agents", lambda: list(self._window.network.agents()))
         kinds = sorted({agent.agent_type for agent in agents})
-        dead = [f"{agent.agent_type} on {agent.host}" for agent in agents if not agent.is_alive]
-        if dead or self._old():
-            raise NotReady(Finding("agents are dead", tuple(dead), "see ovn-controller and the metadata agent there"))
+        if old := self._old():
+            raise NotReady(
+                Finding("old agents are there", tuple(f"{each.agent_type} on {each.host}" for each in old), "still on?")
+            )
+        wait_until(
+            "every agent is alive",
+            self._window.site.limits.settle_seconds,
+            lambda: ", ".join(dead_agents(self._window)) or None,
+            remedy="see ovn-controller and the metadata agent there",
+            every=3.0,
+        )
         return [f"Neutron has {len(agents)} agents, all alive: {', '.join(kinds)}"]
 
 

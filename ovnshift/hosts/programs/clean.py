@@ -361,9 +361,11 @@ def is_agents(process: Process) -> bool:
 def their_processes(known: Known, spaces: list[Item], running: list[Process]) -> list[Item]:
     inside = {item.namespace: item.name for item in spaces if item.state == FOUND and item.namespace is not None}
     spared = ancestors(running)
+    # OVN's metadata agent starts the same programs for the same networks.
+    of_ovn = {same_file(path) for path in NAMES.glob("ovnmeta-*")}
     found = []
     for each in sorted(running, key=lambda process: process.pid):
-        if each.pid in spared:
+        if each.pid in spared or each.network in of_ovn:
             continue
         if each.network in inside:
             why = "runs in %s" % inside[each.network]
