@@ -4,6 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
+REHEARSAL := reports/rehearsal
 APT_PACKAGES := $(shell sed -e '/^\#/d' -e '/^$$/d' requirements/apt.txt)
 
 .PHONY: help setup rehearsal test check unit bench lock clean
@@ -25,10 +26,15 @@ $(STAMP): requirements/apt.txt requirements/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/requirements.txt
 	touch $@
 
-rehearsal: $(STAMP) ## a LinuxBridge cloud on this machine, and the phases on it (until now: pre)
-	$(BIN)/python -m lab up
+rehearsal: $(STAMP) ## a LinuxBridge cloud on this machine, migrated to OVN: pre, the window, post, and their reports
+	@if [ -e $(REHEARSAL)/journal.sqlite ] && [ -e /sys/class/net/ovnlab0 ]; then \
+	    $(BIN)/python -m lab reset; else $(BIN)/python -m lab up; fi
+	@if [ -e $(REHEARSAL) ]; then mv $(REHEARSAL) $(REHEARSAL)-until-$$(date -u +%Y%m%dT%H%M%SZ); fi
 	$(BIN)/pytest -m pre --change=rehearsal
-	@echo "The lab stays up: python -m lab status; python -m lab down removes it."
+	$(BIN)/pytest tests_migrate --change=rehearsal
+	$(BIN)/pytest tests_post --change=rehearsal
+	@echo "Reports: $(REHEARSAL)/pre.html, migrate.html and post.html."
+	@echo "The lab stays up, on OVN now: python -m lab status; reset makes it as it was, down removes it."
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .

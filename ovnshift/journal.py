@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +36,9 @@ CREATE TABLE IF NOT EXISTS steps (
     problem TEXT
 );
 """
+
+
+_COLUMNS = "number, step, chapter, title, state, intended_at, begun_at, ended_at, attempts, found, proof, problem"
 
 
 class JournalError(OvnshiftError):
@@ -207,29 +211,48 @@ class Journal:
         return self._read("")
 
     def _read(self, condition: str, *values: str) -> list[Entry]:
-        columns = (
-            "number, step, chapter, title, state, intended_at, begun_at, ended_at, attempts, found, proof, problem"
-        )
-        statement = f"SELECT {columns} FROM steps {condition} ORDER BY number"  # noqa: S608, both are constants of this module
+        statement = f"SELECT {_COLUMNS} FROM steps {condition} ORDER BY number"  # noqa: S608, both are constants of this module
         try:
             with self._lock:
                 rows = self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise JournalError(str(self.path), f"can't be read: {error}", "bring back the file as it was") from error
-        return [
-            Entry(
-                number=number,
-                step=step,
-                chapter=chapter,
-                title=title,
-                state=State(state),
-                intended_at=intended,
-                begun_at=begun,
-                ended_at=ended,
-                attempts=attempts,
-                found=json.loads(found),
-                proof=json.loads(proof),
-                problem=problem,
-            )
-            for number, step, chapter, title, state, intended, begun, ended, attempts, found, proof, problem in rows
-        ]
+        return _entries(rows)
+
+
+def entries_of(path: Path) -> list[Entry]:
+    """The entries of a journal of any cloud, which is only read.
+
+    Raises:
+        JournalError: it can't be read.
+    """
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        ) as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM steps ORDER BY number").fetchall()  # noqa: S608, a constant
+    except sqlite3.Error as error:
+        raise JournalError(
+            str(path), f"can't be read: {error}", "bring back the file as it was, or move it away"
+        ) from error
+    return _entries(rows)
+
+
+def _entries(rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+    return [
+        Entry(
+            number=number,
+            step=step,
+            chapter=chapter,
+            title=title,
+            state=State(state),
+            intended_at=intended,
+            begun_at=begun,
+            ended_at=ended,
+            attempts=attempts,
+            found=json.loads(found),
+            proof=json.loads(proof),
+            problem=problem,
+        )
+        for number, step, chapter, title, state, intended, begun, ended, attempts, found, proof, problem in rows
+    ]

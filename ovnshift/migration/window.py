@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ovnshift.cloud.topology import Instance
 from ovnshift.connectivity.outage import Chapter
 from ovnshift.errors import OvnshiftError
 from ovnshift.hosts import Fleet
-from ovnshift.journal import Entry
+from ovnshift.journal import Entry, State, entries_of
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.site import Site
 
@@ -122,6 +123,37 @@ def chapters(entries: Sequence[Entry]) -> list[Chapter]:
             ended_at=max(before.ended_at, ended) if before is not None else ended,
         )
     return sorted(found.values(), key=lambda each: each.begun_at)
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """How long the chapters of a whole window took, in seconds; of which change, and when (UTC)."""
+
+    change: str
+    when: str
+    steps: int
+    seconds: dict[str, float]
+
+
+def rehearsed(reports: Path) -> Rehearsed | None:
+    """The last window below a directory of reports that came to its end; None where there is none.
+
+    Raises:
+        JournalError: a journal can't be read.
+    """
+    found: list[tuple[str, Rehearsed]] = []
+    for path in reports.glob("*/journal.sqlite"):
+        entries = entries_of(path)
+        if not entries or any(entry.state not in {State.DONE, State.ALREADY} for entry in entries):
+            continue
+        seconds: dict[str, float] = {}
+        for each in chapters(entries):
+            begun, ended = (datetime.datetime.fromisoformat(moment) for moment in (each.begun_at, each.ended_at))
+            seconds[each.name] = (ended - begun).total_seconds()
+        if any(name.startswith("11 ") for name in seconds):
+            when = entries[0].begun_at
+            found.append((when, Rehearsed(path.parent.name, when[:16].replace("T", " "), len(entries), seconds)))
+    return max(found, key=lambda each: each[0])[1] if found else None
 
 
 def outage_record(reports: Path) -> Path:

@@ -29,6 +29,12 @@ class PhaseRun:
 
 def run_phase(*arguments: str, change: str, timeout: float = 400) -> PhaseRun:
     """Run pytest with these arguments for a change."""
+    name = (
+        "plan" if "--plan" in arguments else next((p for p in ("migrate", "post") if f"tests_{p}" in arguments), "pre")
+    )
+    reports = REPORTS / change
+    junit = reports / f"{name}.xml"
+    junit.unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments, f"--change={change}"],
         cwd=paths.PROJECT_ROOT,
@@ -38,10 +44,9 @@ def run_phase(*arguments: str, change: str, timeout: float = 400) -> PhaseRun:
         timeout=timeout,
         check=False,
     )
-    reports = REPORTS / change
     results = {}
-    if (reports / "pre.xml").exists():
-        for case in ET.parse(reports / "pre.xml").iter("testcase"):  # noqa: S314, our own file
+    if junit.exists():
+        for case in ET.parse(junit).iter("testcase"):  # noqa: S314, our own file
             found = next((child for child in case if child.tag in {"failure", "error", "skipped"}), None)
             result = "passed" if found is None else {"failure": "failed"}.get(found.tag, found.tag)
             results[case.attrib["name"]] = (result, "" if found is None else f"{found.get('message')}\n{found.text}")
