@@ -109,6 +109,8 @@ def _inventory(record: store.Record, secrets: store.Secrets) -> dict[str, Any]:
                 "ansible_user": OPERATOR,
                 "ansible_become": True,
                 "ansible_python_interpreter": "/usr/bin/python3",
+                # A module goes over the connection's standard input, without a file on the host.
+                "ansible_pipelining": True,
                 "ansible_ssh_private_key_file": str(PRIVATE_KEY),
                 "ansible_ssh_common_args": f"-F none -o UserKnownHostsFile={KNOWN_HOSTS} -o StrictHostKeyChecking=yes",
                 "control_address": record.addresses.control,

@@ -156,17 +156,21 @@ def belongings(window: Window) -> Belongings:
 class CleanHost(Step):
     """What the old agents left on a host is removed: only what belongs to an object of Neutron's."""
 
-    chapter = CLEAN
     # Instances' taps are there again then, by the same names.
     settled_by = ("11 start instances",)
 
-    def __init__(self, window: Window, host: str) -> None:
+    def __init__(self, window: Window, host: str, *, again: bool = False) -> None:
         self._window = window
         self.host = host
         self._belongings = belongings(window)
         self.strange: list[Leftover] = []
+        self.chapter = FORGET if again else CLEAN
         self.key = f"host/{host}"
-        self.title = f"clean {host} of the old agents' namespaces, bridges, interfaces and rules"
+        # A nova-compute that is restarted plugs what it remembers of its instances, and makes LinuxBridge's bridges for it anew
+        # (nova/compute/manager.py, _init_instance).
+        self.title = f"clean {host} of the old agents' namespaces, bridges, interfaces and rules" + (
+            " again" if again else ""
+        )
 
     def _look(self) -> list[Leftover]:
         found = cleanup.look(self._window.fleet[self.host], self._belongings)

@@ -21,6 +21,8 @@ from ovnshift.steps import Step
 CHAPTER = "7 deploy OVN"
 VERSION = 1
 TUNNEL_KINDS = ("geneve",)
+# How long chassis may take to confirm a change.
+CONFIRM_SECONDS = 20
 
 
 class DeployOvn(Step):
@@ -164,6 +166,28 @@ def _bridge_differences(window: Window, mappings: dict[str, dict[str, str]]) -> 
         if host in gateways:
             wrong += [f"{host} maps no bridge to physical network {name}" for name in needed if name not in own]
     return wrong
+
+
+def chassis_that_are_silent(window: Window) -> list[str]:
+    """Chassis whose ovn-controller does not follow the northbound database, tried with a change that all of them confirm.
+
+    Raises:
+        OvnError: the databases can't be read.
+        HostError: the control host can't be asked.
+    """
+    host = window.fleet[window.site.group("control")[0]]
+    command = ["ovn-nbctl", f"--db={window.site.ovn.northbound}", f"--timeout={CONFIRM_SECONDS}", "--wait=hv", "sync"]
+    done = host.run(*command, seconds=CONFIRM_SECONDS + 30)
+    if done.returncode == 0:
+        return []
+    wanted = northbound(window.site).number
+    south = southbound(window.site)
+    late = [each for each in south.chassis.values() if each.number < wanted]
+    if not late:
+        raise NotReady(
+            Finding(f"ovn-nbctl sync ended with {done.returncode}: {done.complaint}", (), "see ovn-northd's log")
+        )
+    return [f"ovn-controller on {each.hostname} has confirmed change {each.number} of {wanted}" for each in late]
 
 
 def tunnel_differences(window: Window) -> list[str]:

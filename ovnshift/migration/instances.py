@@ -9,9 +9,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from ovnshift.cloud import CloudError
 from ovnshift.cloud.topology import Instance
+from ovnshift.connectivity import outage
 from ovnshift.errors import OvnshiftError
 from ovnshift.journal import Entry, State
-from ovnshift.migration.window import Window, ask, wait_until
+from ovnshift.migration.window import Window, ask, outage_record, wait_until
 from ovnshift.ovn import southbound
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -273,6 +274,52 @@ class StartInstance(Step):
         )
         missing = [port_id for port_id in ports if f"iface-id={port_id}" not in plugged]
         return f"port {missing[0]} is not plugged into br-int on {host}" if missing else None
+
+
+class EverythingAnswers(Step):
+    """What answered when the window opened answers again; guests take a while after Nova calls them ACTIVE."""
+
+    chapter = START
+    key = "answers"
+    title = "wait until everything answers that did when the window opened"
+    irreversible = "nothing is changed"
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self.settled_by = (self.id,)
+
+    def plan(self) -> list[str]:
+        return [
+            f"wait until every instance and floating IP answers again, at most {self._window.site.limits.start_seconds:.0f} s"
+        ]
+
+    def _outages(self) -> list[outage.Outage]:
+        return outage.outages(outage.read(outage_record(self._window.reports)), [])
+
+    def _away(self) -> str | None:
+        away = [f"{each.target.label} at {each.address}" for each in self._outages() if each.back_at is None]
+        return f"no answer from {', '.join(away)}" if away else None
+
+    def is_done(self) -> bool:
+        return self._away() is None
+
+    def do(self, found: Any) -> None:
+        del found
+        wait_until(
+            "everything answers again",
+            self._window.site.limits.start_seconds,
+            self._away,
+            remedy="pytest tests_post says what is wrong with them",
+            every=2.0,
+        )
+
+    def prove(self) -> list[str]:
+        if away := self._away():
+            raise NotReady(Finding(away, (), "pytest tests_post says what is wrong with them"))
+        found = self._outages()
+        return [
+            f"{len(found)} outages, all over; the longest {max((each.seconds for each in found), default=0.0):.0f} s"
+        ]
 
 
 def stopped_by_us(entries: list[Entry]) -> list[Entry]:

@@ -96,7 +96,8 @@ def _provider_ports(topology: Topology, north: North) -> Iterable[str]:
         )
         own = found.pop(f"neutron-{network.id}", Counter())
         if wanted != own:
-            yield f"network {network.label} has localnet ports {_said(own)}, its segments are {_said(wanted)}"
+            has, wants = _said(own.elements()), _said(wanted.elements())
+            yield f"network {network.label} has localnet ports {has}, its segments are {wants}"
 
 
 def _said(ports: Iterable[tuple[str | None, int | None]]) -> str:

@@ -41,9 +41,10 @@ NORTH_TABLES = (
     "Logical_Switch",
     "Logical_Switch_Port",
     "NAT",
+    "NB_Global",
     "Port_Group",
 )
-SOUTH_TABLES = ("Chassis", "Encap", "Port_Binding")
+SOUTH_TABLES = ("Chassis", "Chassis_Private", "Encap", "Port_Binding")
 RULE_KEY = "neutron:security_group_rule_id"
 
 
@@ -87,6 +88,7 @@ def northbound(site: Site) -> North:
                 )
                 for group in tables["Port_Group"].rows.values()
             },
+            number=max((each.nb_cfg for each in tables["NB_Global"].rows.values()), default=0),
             dhcp_options={
                 str(each.uuid): DhcpOptions(str(each.uuid), each.cidr, dict(each.options), dict(each.external_ids))
                 for each in tables["DHCP_Options"].rows.values()
@@ -101,8 +103,9 @@ def southbound(site: Site) -> South:
         OvnError: it does not answer, or is none.
     """
     with _tables(site, "southbound", "OVN_Southbound", SOUTH_TABLES) as tables:
+        numbers = {each.name: each.nb_cfg for each in tables["Chassis_Private"].rows.values()}
         return South(
-            chassis={each.name: _chassis(each) for each in tables["Chassis"].rows.values()},
+            chassis={each.name: _chassis(each, numbers.get(each.name, 0)) for each in tables["Chassis"].rows.values()},
             bindings={
                 each.logical_port: PortBinding(
                     each.logical_port,
@@ -142,13 +145,14 @@ def _router_port(port: Any, router: str) -> RouterPort:
     )
 
 
-def _chassis(each: Any) -> Chassis:
+def _chassis(each: Any, number: int) -> Chassis:
     # OVN from 22.09 on writes these to other_config only, older ones to external_ids.
     return Chassis(
         name=each.name,
         hostname=each.hostname,
         encaps=tuple(sorted((encap.type, encap.ip) for encap in each.encaps)),
         options={**each.external_ids, **each.other_config},
+        number=number,
     )
 
 

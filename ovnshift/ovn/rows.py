@@ -66,7 +66,7 @@ class DhcpOptions:
 
 @dataclass(frozen=True)
 class North:
-    """The northbound database. Switches and routers: name → external_ids."""
+    """The northbound database. Switches and routers: name → external_ids. ``number``: of its last change (NB_Global.nb_cfg)."""
 
     switches: Mapping[str, Mapping[str, str]]
     switch_ports: Mapping[str, SwitchPort]
@@ -75,16 +75,18 @@ class North:
     nats: tuple[Nat, ...]
     port_groups: Mapping[str, PortGroup]
     dhcp_options: Mapping[str, DhcpOptions]
+    number: int = 0
 
 
 @dataclass(frozen=True)
 class Chassis:
-    """Chassis; ``encaps``: (type, address)."""
+    """Chassis; ``encaps``: (type, address); ``number``: of the last change that it has confirmed (Chassis_Private.nb_cfg)."""
 
     name: str
     hostname: str
     encaps: tuple[tuple[str, str], ...]
     options: Mapping[str, str]
+    number: int = 0
 
     @property
     def gateway(self) -> bool:

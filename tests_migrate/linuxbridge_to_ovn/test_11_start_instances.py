@@ -7,17 +7,9 @@ import pytest
 from fixtures.checks import Check
 from fixtures.options import planning
 from fixtures.window import Run
-from ovnshift.connectivity import outage
-from ovnshift.connectivity.outage import Monitor
 from ovnshift.journal import Journal
-from ovnshift.migration.instances import StartInstance, stopped_by_us
-from ovnshift.migration.window import Window, outage_record, wait_until
-
-
-def _away(window: Window) -> list[str]:
-    """What answered when the window opened, and does not now."""
-    lost = outage.outages(outage.read(outage_record(window.reports)), [])
-    return [f"{each.target.label} at {each.address}" for each in lost if each.back_at is None]
+from ovnshift.migration.instances import EverythingAnswers, StartInstance, stopped_by_us
+from ovnshift.migration.window import Window
 
 
 @pytest.mark.goes_on
@@ -37,18 +29,6 @@ def test_instances_are_started(
 
 
 @pytest.mark.goes_on
-def test_everything_answers_again(window: Window, monitor: Monitor | None, check: Check) -> None:
+def test_everything_answers_again(run: Run, window: Window) -> None:
     """Every instance and floating IP that answered when the window opened answers again."""
-    if monitor is None:
-        check.note("watch until everything that answered before the window answers again")
-        return
-    wait_until(
-        "everything answers again",
-        window.site.limits.start_seconds,
-        lambda: ", ".join(_away(window)) or None,
-        remedy="pytest tests_post says what is wrong with them",
-        every=2.0,
-    )
-    found = outage.outages(outage.read(outage_record(window.reports)), [])
-    longest = max((each.seconds for each in found), default=0.0)
-    check.note(f"{len(found)} outages, the longest {longest:.0f} s")
+    run(EverythingAnswers(window))

@@ -6,7 +6,7 @@ from fixtures.checks import Check
 from ovnshift.cloud import Topology
 from ovnshift.hosts import cleanup
 from ovnshift.migration.agents import OLD_AGENTS, belongings, dead_agents
-from ovnshift.migration.deploy import chassis_differences, tunnel_differences
+from ovnshift.migration.deploy import chassis_differences, chassis_that_are_silent, tunnel_differences
 from ovnshift.migration.rows import left_of_the_old_driver
 from ovnshift.migration.structure import differences
 from ovnshift.migration.sync import run_sync
@@ -95,6 +95,16 @@ def test_chassis_and_tunnels_are_right(window: Window, check: Check) -> None:
         remedy="see ovn-controller's log there, and ovs-vsctl get open_vswitch . external_ids",
     )
     check.note(f"{len(window.agent_hosts)} chassis")
+
+
+def test_chassis_do_what_they_are_told(window: Window, check: Check) -> None:
+    """Every chassis confirms a change of the northbound database within seconds."""
+    check.demand_none(
+        chassis_that_are_silent(window),
+        "of the chassis are silent",
+        remedy="systemctl status ovn-controller there, and its log",
+    )
+    check.note(f"{len(window.agent_hosts)} chassis have confirmed")
 
 
 def test_ports_are_up_where_their_instances_are(topology: Topology, south: South, check: Check) -> None:
