@@ -57,7 +57,7 @@ def only(run: PhaseRun, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def before(lab: Lab) -> PhaseRun:
+def prepared(lab: Lab) -> PhaseRun:
     shutil.rmtree(REPORTS / CHANGE, ignore_errors=True)
     assert lab.site
     run = run_phase("-m", "pre", change=CHANGE)
@@ -97,8 +97,8 @@ def api_state(lab: Lab) -> dict[str, object]:
     }
 
 
-def test_a_plan_shows_all_and_changes_nothing(lab: Lab, before: PhaseRun) -> None:
-    assert before.returncode == 0
+def test_a_plan_shows_all_and_changes_nothing(lab: Lab, prepared: PhaseRun) -> None:
+    assert prepared.returncode == 0
     state = database(lab), hosts_state(lab), api_state(lab)
     assert len(state[0]) > 100
     run = migrate("--plan")
@@ -140,8 +140,8 @@ def test_without_a_baseline_the_window_stays_shut(lab: Lab) -> None:
     assert (database(lab), api_state(lab)) == state
 
 
-def test_a_second_run_at_the_same_time_is_refused(lab: Lab, before: PhaseRun) -> None:
-    assert before.returncode == 0
+def test_a_second_run_at_the_same_time_is_refused(lab: Lab, prepared: PhaseRun) -> None:
+    assert prepared.returncode == 0
     statement = "SELECT GET_LOCK('ovnshift:neutron', 0); SELECT SLEEP(60);"
     login = ["sudo", "mariadb", "--unbuffered", "-N"]
     holder = subprocess.Popen(
@@ -167,9 +167,9 @@ def test_a_second_run_at_the_same_time_is_refused(lab: Lab, before: PhaseRun) ->
 
 
 @pytest.fixture(scope="module")
-def full_subnet(lab: Lab, before: PhaseRun) -> Iterator[Callable[[], None]]:
+def full_subnet(lab: Lab, prepared: PhaseRun) -> Iterator[Callable[[], None]]:
     """A subnet without a free address, made after the readiness checks: OVN's metadata port finds no place in it."""
-    assert before.returncode == 0
+    assert prepared.returncode == 0
     network = lab.cloud().network
     made = network.create_network(name=FULL)
     subnet = network.create_subnet(name=FULL, network_id=made.id, ip_version=4, cidr="10.99.99.0/29")
@@ -203,9 +203,9 @@ def remove(cloud: Connection, network_id: str) -> None:
 
 
 def test_a_playbook_that_fails_on_one_host_is_named(
-    before: PhaseRun, full_subnet: Callable[[], None], tmp_path: Path
+    prepared: PhaseRun, full_subnet: Callable[[], None], tmp_path: Path
 ) -> None:
-    assert before.returncode == 0
+    assert prepared.returncode == 0
     assert callable(full_subnet)
     playbook = tmp_path / "fails.yml"
     task = {
@@ -236,8 +236,8 @@ def without_ssh(name: str) -> Iterator[None]:
         inside(name, "systemctl", "start", "ssh.service")
 
 
-def test_a_host_that_vanishes_between_chapters_is_named(before: PhaseRun) -> None:
-    assert before.returncode == 0
+def test_a_host_that_vanishes_between_chapters_is_named(prepared: PhaseRun) -> None:
+    assert prepared.returncode == 0
     with without_ssh("compute2"):
         run = migrate()
     assert run.returncode == 1
@@ -247,9 +247,9 @@ def test_a_host_that_vanishes_between_chapters_is_named(before: PhaseRun) -> Non
 
 
 def test_errors_in_the_log_of_a_sync_that_ends_with_0_are_seen(
-    lab: Lab, before: PhaseRun, full_subnet: Callable[[], None]
+    lab: Lab, prepared: PhaseRun, full_subnet: Callable[[], None]
 ) -> None:
-    assert before.returncode == 0
+    assert prepared.returncode == 0
     run = migrate()
     message = only(run, "test_the_northbound_database_is_written")
     assert "Could not allocate IP addresses for metadata port" in message
@@ -261,9 +261,9 @@ def test_errors_in_the_log_of_a_sync_that_ends_with_0_are_seen(
 
 
 def test_an_instance_that_does_not_start_is_reported_and_the_others_go_on(
-    lab: Lab, before: PhaseRun, tmp_path: Path
+    lab: Lab, prepared: PhaseRun, tmp_path: Path
 ) -> None:
-    assert before.returncode == 0
+    assert prepared.returncode == 0
     cloud = lab.cloud()
     lab.ssh("infra1", "sudo systemctl start neutron-server")
     servers = {
@@ -308,9 +308,9 @@ def until(ask: Callable[[], list[Any]]) -> list[Any]:
     return found
 
 
-def test_a_port_that_does_not_become_active_is_reported(lab: Lab, before: PhaseRun, tmp_path: Path) -> None:
+def test_a_port_that_does_not_become_active_is_reported(lab: Lab, prepared: PhaseRun, tmp_path: Path) -> None:
     """The instance of before starts now, and its hypervisor's ovn-controller does not look."""
-    assert before.returncode == 0
+    assert prepared.returncode == 0
     cloud = lab.cloud()
     victim = next(
         server for server in cloud.compute.servers(details=True, all_projects=True) if server.name == "vm-app2"
@@ -333,8 +333,8 @@ def test_a_port_that_does_not_become_active_is_reported(lab: Lab, before: PhaseR
 
 
 @pytest.fixture(scope="module")
-def migrated(lab: Lab, before: PhaseRun) -> PhaseRun:
-    assert before.returncode == 0
+def migrated(lab: Lab, prepared: PhaseRun) -> PhaseRun:
+    assert prepared.returncode == 0
     assert lab.site
     return migrate()
 
