@@ -1,13 +1,14 @@
-"""The conversion of Neutron's rows against Neutron's own: `python -m bench.conversion` (as root; needs the lab's cached image, no lab).
+"""The conversion of Neutron's rows against Neutron's own: `python -m bench.conversion` (as root; needs the lab's image, but no lab).
 
 The image's MariaDB runs in namespaces of its own, on a file system in memory, and holds Neutron's schema as the image's
-`neutron-db-manage` makes it. It is filled with made-up networks and ports as LinuxBridge leaves them, and before each way the same
-rows are put back. The ways:
+`neutron-db-manage` makes it. It is filled with made-up networks and ports as LinuxBridge leaves them, and before each way
+the same rows are put back. The ways:
 
-ours: the plan, the planned changes written to a file, the transaction (which writes the inverse to a file before it commits), and the
-checks afterwards; and then the way back, from that file.
-Neutron's: `migrate_neutron_database_to_ovn()`, which was made for ML2/OVS: once with bindings as Open vSwitch's driver writes them, so
-that it does all of its work, and once with LinuxBridge's, which it leaves as they are. Imports and the mapping are not counted.
+ours: the plan, the planned changes written to a file, the transaction (which writes the inverse to a file before it
+commits), and the checks afterwards; and then the way back, from that file.
+Neutron's: `migrate_neutron_database_to_ovn()`, which was made for ML2/OVS: once with bindings as Open vSwitch's driver
+writes them, so that it does all of its work, and once with LinuxBridge's, which it leaves as they are. Its imports and
+its connecting are not counted.
 bare statements: set-based, in one transaction, with no plan, no inverse and no checks.
 
 What each way leaves behind is compared, and a difference ends the run.
@@ -24,8 +25,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -83,79 +84,119 @@ MADE_UP_ID = """
 CREATE FUNCTION kept.id_of(kind VARCHAR(16), number INT) RETURNS VARCHAR(36) CHARACTER SET utf8mb3 DETERMINISTIC
 RETURN INSERT(INSERT(INSERT(INSERT(MD5(CONCAT(kind, number)), 21, 0, '-'), 17, 0, '-'), 13, 0, '-'), 9, 0, '-')
 """
-# A port in twenty networks is each network's; the first ports are routers', then come trunks' parents, then subports, then instances'.
-# Keys of the last twentieth of the networks are outside Geneve's range. Every fiftieth instance's port is bound nowhere.
+# Twenty ports a network. The first ports are routers', then come trunks' parents, then subports, and instances' are the rest; every
+# fiftieth of those is bound nowhere. Geneve's range lacks the keys of the last networks.
 FILL = (
-    "INSERT INTO standardattributes (id, resource_type, created_at, updated_at) "
-    "SELECT seq, 'ports', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(ports)s "
-    "UNION ALL SELECT 1000000 + seq, 'networks', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(networks)s "
-    "UNION ALL SELECT 2000000 + seq, 'networksegments', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(networks)s "
-    "UNION ALL SELECT 3000000 + seq, 'subnets', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(networks)s "
-    "UNION ALL SELECT 4000000 + seq, 'routers', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(routers)s "
-    "UNION ALL SELECT 5000000 + seq, 'trunks', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(trunks)s "
-    "UNION ALL SELECT 6000001, 'network_segment_ranges', NOW(), NOW()",
-    "INSERT INTO networks (project_id, id, name, status, admin_state_up, standard_attr_id, mtu) "
-    "SELECT 'p', kept.id_of('network', seq), CONCAT('net', seq), 'ACTIVE', 1, 1000000 + seq, 1450 "
-    "FROM seq_1_to_1000000 WHERE seq <= %(networks)s",
-    "INSERT INTO networksegments (id, network_id, network_type, segmentation_id, standard_attr_id) "
-    "SELECT kept.id_of('segment', seq), kept.id_of('network', seq), 'vxlan', seq, 2000000 + seq "
-    "FROM seq_1_to_1000000 WHERE seq <= %(networks)s",
-    "INSERT INTO subnets (project_id, id, name, network_id, ip_version, cidr, enable_dhcp, standard_attr_id) "
-    "SELECT 'p', kept.id_of('subnet', seq), '', kept.id_of('network', seq), 4, "
-    "CONCAT('10.', seq DIV 256, '.', seq MOD 256, '.0/24'), 1, 3000000 + seq FROM seq_1_to_1000000 WHERE seq <= %(networks)s",
-    "INSERT INTO ports (project_id, id, name, network_id, mac_address, admin_state_up, status, device_id, device_owner, "
-    "standard_attr_id) SELECT 'p', kept.id_of('port', seq), '', kept.id_of('network', 1 + seq %% %(networks)s), "
-    "CONCAT('fa:16:3e:', SUBSTR(HEX(16777216 + seq), 2, 2), ':', SUBSTR(HEX(16777216 + seq), 4, 2), ':', "
-    "SUBSTR(HEX(16777216 + seq), 6, 2)), 1, 'ACTIVE', "
-    "IF(seq <= %(routers)s, kept.id_of('router', seq), kept.id_of('instance', seq)), CASE "
-    "WHEN seq <= %(routers)s THEN IF(seq %% 2, 'network:ha_router_replicated_interface', 'network:router_interface') "
-    "WHEN seq > %(routers)s + %(trunks)s AND seq <= %(routers)s + %(trunks)s + %(subports)s THEN 'trunk:subport' "
-    "ELSE 'compute:nova' END, seq FROM seq_1_to_1000000 WHERE seq <= %(ports)s",
-    "INSERT INTO ipallocations (port_id, ip_address, subnet_id, network_id) SELECT kept.id_of('port', seq), "
-    "CONCAT('10.', (1 + seq %% %(networks)s) DIV 256, '.', (1 + seq %% %(networks)s) MOD 256, '.', 2 + seq DIV %(networks)s), "
-    "kept.id_of('subnet', 1 + seq %% %(networks)s), kept.id_of('network', 1 + seq %% %(networks)s) "
-    "FROM seq_1_to_1000000 WHERE seq <= %(ports)s",
-    "INSERT INTO ml2_port_bindings (port_id, host, vif_type, profile, vif_details) SELECT id, "
-    "IF(bound, CONCAT('compute-', LPAD(standard_attr_id %% %(hosts)s, 4, '0')), ''), IF(bound, 'bridge', 'unbound'), "
-    "IF(device_owner = 'compute:nova', '{}', ''), IF(bound, '{\"connectivity\": \"l2\", \"port_filter\": true}', '') FROM "
-    "(SELECT *, standard_attr_id %% 50 <> 0 OR device_owner <> 'compute:nova' AS bound FROM ports) AS p",
-    "INSERT INTO ml2_port_binding_levels (port_id, host, level, driver, segment_id) "
-    "SELECT b.port_id, b.host, 0, 'linuxbridge', s.id FROM ml2_port_bindings b JOIN ports p ON p.id = b.port_id "
-    "JOIN networksegments s ON s.network_id = p.network_id WHERE b.vif_type = 'bridge'",
-    "INSERT INTO ml2_vxlan_allocations (vxlan_vni, allocated) SELECT seq, seq <= %(networks)s FROM seq_1_to_1000000 "
-    "WHERE seq <= 2 * %(networks)s",
-    "INSERT INTO ml2_geneve_allocations (geneve_vni, allocated) SELECT seq, 0 FROM seq_1_to_1000000 "
-    "WHERE seq <= %(networks)s - %(networks)s DIV 20",
-    "INSERT INTO ml2_vxlan_endpoints (ip_address, udp_port, host) SELECT CONCAT('172.16.', seq DIV 256, '.', seq MOD 256), 8472, "
-    "CONCAT('compute-', LPAD(seq - 1, 4, '0')) FROM seq_1_to_1000000 WHERE seq <= %(hosts)s",
-    "INSERT INTO network_segment_ranges (id, name, `default`, shared, network_type, minimum, maximum, standard_attr_id) "
-    "VALUES (kept.id_of('range', 1), '', 1, 1, 'vxlan', 1, %(networks)s, 6000001)",
-    "INSERT INTO routers (project_id, id, name, status, admin_state_up, standard_attr_id) "
-    "SELECT 'p', kept.id_of('router', seq), '', 'ACTIVE', 1, 4000000 + seq FROM seq_1_to_1000000 WHERE seq <= %(routers)s",
-    "INSERT INTO routerports (router_id, port_id, port_type) SELECT device_id, id, device_owner FROM ports "
-    "WHERE standard_attr_id <= %(routers)s",
-    "INSERT INTO providerresourceassociations (provider_name, resource_id) "
-    "SELECT IF(seq %% 2, 'ha', 'single_node'), kept.id_of('router', seq) FROM seq_1_to_1000000 WHERE seq <= %(routers)s",
-    "INSERT INTO trunks (project_id, id, port_id, standard_attr_id) "
-    "SELECT 'p', kept.id_of('trunk', seq), kept.id_of('port', %(routers)s + seq), 5000000 + seq "
-    "FROM seq_1_to_1000000 WHERE seq <= %(trunks)s",
-    "INSERT INTO subports (port_id, trunk_id, segmentation_type, segmentation_id) "
-    "SELECT kept.id_of('port', %(routers)s + %(trunks)s + seq), kept.id_of('trunk', 1 + seq %% %(trunks)s), 'vlan', "
-    "100 + seq DIV %(trunks)s FROM seq_1_to_1000000 WHERE seq <= %(subports)s",
+    (
+        "INSERT INTO standardattributes (id, resource_type, created_at, updated_at) "
+        "SELECT seq, 'ports', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(ports)s "
+        "UNION ALL SELECT 1000000 + seq, 'networks', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(networks)s "
+        "UNION ALL SELECT 2000000 + seq, 'networksegments', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(networks)s "
+        "UNION ALL SELECT 3000000 + seq, 'subnets', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(networks)s "
+        "UNION ALL SELECT 4000000 + seq, 'routers', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(routers)s "
+        "UNION ALL SELECT 5000000 + seq, 'trunks', NOW(), NOW() FROM seq_1_to_1000000 WHERE seq <= %(trunks)s "
+        "UNION ALL SELECT 6000001, 'network_segment_ranges', NOW(), NOW()"
+    ),
+    (
+        "INSERT INTO networks (project_id, id, name, status, admin_state_up, standard_attr_id, mtu) "
+        "SELECT 'p', kept.id_of('network', seq), CONCAT('net', seq), 'ACTIVE', 1, 1000000 + seq, 1450 "
+        "FROM seq_1_to_1000000 WHERE seq <= %(networks)s"
+    ),
+    (
+        "INSERT INTO networksegments (id, network_id, network_type, segmentation_id, standard_attr_id) "
+        "SELECT kept.id_of('segment', seq), kept.id_of('network', seq), 'vxlan', seq, 2000000 + seq "
+        "FROM seq_1_to_1000000 WHERE seq <= %(networks)s"
+    ),
+    (
+        "INSERT INTO subnets (project_id, id, name, network_id, ip_version, cidr, enable_dhcp, standard_attr_id) "
+        "SELECT 'p', kept.id_of('subnet', seq), '', kept.id_of('network', seq), 4, "
+        "CONCAT('10.', seq DIV 256, '.', seq MOD 256, '.0/24'), 1, 3000000 + seq FROM seq_1_to_1000000 WHERE seq <= %(networks)s"
+    ),
+    (
+        "INSERT INTO ports (project_id, id, name, network_id, mac_address, admin_state_up, status, device_id, device_owner, "
+        "standard_attr_id) SELECT 'p', kept.id_of('port', seq), '', kept.id_of('network', 1 + seq %% %(networks)s), "
+        "CONCAT('fa:16:3e:', SUBSTR(HEX(16777216 + seq), 2, 2), ':', SUBSTR(HEX(16777216 + seq), 4, 2), ':', "
+        "SUBSTR(HEX(16777216 + seq), 6, 2)), 1, 'ACTIVE', "
+        "IF(seq <= %(routers)s, kept.id_of('router', seq), kept.id_of('instance', seq)), CASE "
+        "WHEN seq <= %(routers)s THEN IF(seq %% 2, 'network:ha_router_replicated_interface', 'network:router_interface') "
+        "WHEN seq > %(routers)s + %(trunks)s AND seq <= %(routers)s + %(trunks)s + %(subports)s THEN 'trunk:subport' "
+        "ELSE 'compute:nova' END, seq FROM seq_1_to_1000000 WHERE seq <= %(ports)s"
+    ),
+    (
+        "INSERT INTO ipallocations (port_id, ip_address, subnet_id, network_id) SELECT kept.id_of('port', seq), "
+        "CONCAT('10.', (1 + seq %% %(networks)s) DIV 256, '.', (1 + seq %% %(networks)s) MOD 256, '.', 2 + seq DIV %(networks)s), "
+        "kept.id_of('subnet', 1 + seq %% %(networks)s), kept.id_of('network', 1 + seq %% %(networks)s) "
+        "FROM seq_1_to_1000000 WHERE seq <= %(ports)s"
+    ),
+    (
+        "INSERT INTO ml2_port_bindings (port_id, host, vif_type, profile, vif_details) SELECT id, "
+        "IF(bound, CONCAT('compute-', LPAD(standard_attr_id %% %(hosts)s, 4, '0')), ''), IF(bound, 'bridge', 'unbound'), "
+        "IF(device_owner = 'compute:nova', '{}', ''), IF(bound, '{\"connectivity\": \"l2\", \"port_filter\": true}', '') FROM "
+        "(SELECT *, standard_attr_id %% 50 <> 0 OR device_owner <> 'compute:nova' AS bound FROM ports) AS p"
+    ),
+    (
+        "INSERT INTO ml2_port_binding_levels (port_id, host, level, driver, segment_id) "
+        "SELECT b.port_id, b.host, 0, 'linuxbridge', s.id FROM ml2_port_bindings b JOIN ports p ON p.id = b.port_id "
+        "JOIN networksegments s ON s.network_id = p.network_id WHERE b.vif_type = 'bridge'"
+    ),
+    (
+        "INSERT INTO ml2_vxlan_allocations (vxlan_vni, allocated) SELECT seq, seq <= %(networks)s FROM seq_1_to_1000000 "
+        "WHERE seq <= 2 * %(networks)s"
+    ),
+    (
+        "INSERT INTO ml2_geneve_allocations (geneve_vni, allocated) SELECT seq, 0 FROM seq_1_to_1000000 "
+        "WHERE seq <= %(networks)s - %(networks)s DIV 20"
+    ),
+    (
+        "INSERT INTO ml2_vxlan_endpoints (ip_address, udp_port, host) SELECT CONCAT('172.16.', seq DIV 256, '.', seq MOD 256), 8472, "
+        "CONCAT('compute-', LPAD(seq - 1, 4, '0')) FROM seq_1_to_1000000 WHERE seq <= %(hosts)s"
+    ),
+    (
+        "INSERT INTO network_segment_ranges (id, name, `default`, shared, network_type, minimum, maximum, standard_attr_id) "
+        "VALUES (kept.id_of('range', 1), '', 1, 1, 'vxlan', 1, %(networks)s, 6000001)"
+    ),
+    (
+        "INSERT INTO routers (project_id, id, name, status, admin_state_up, standard_attr_id) "
+        "SELECT 'p', kept.id_of('router', seq), '', 'ACTIVE', 1, 4000000 + seq FROM seq_1_to_1000000 WHERE seq <= %(routers)s"
+    ),
+    (
+        "INSERT INTO routerports (router_id, port_id, port_type) SELECT device_id, id, device_owner FROM ports "
+        "WHERE standard_attr_id <= %(routers)s"
+    ),
+    (
+        "INSERT INTO providerresourceassociations (provider_name, resource_id) "
+        "SELECT IF(seq %% 2, 'ha', 'single_node'), kept.id_of('router', seq) FROM seq_1_to_1000000 WHERE seq <= %(routers)s"
+    ),
+    (
+        "INSERT INTO trunks (project_id, id, port_id, standard_attr_id) "
+        "SELECT 'p', kept.id_of('trunk', seq), kept.id_of('port', %(routers)s + seq), 5000000 + seq "
+        "FROM seq_1_to_1000000 WHERE seq <= %(trunks)s"
+    ),
+    (
+        "INSERT INTO subports (port_id, trunk_id, segmentation_type, segmentation_id) "
+        "SELECT kept.id_of('port', %(routers)s + %(trunks)s + seq), kept.id_of('trunk', 1 + seq %% %(trunks)s), 'vlan', "
+        "100 + seq DIV %(trunks)s FROM seq_1_to_1000000 WHERE seq <= %(subports)s"
+    ),
 )
 # The bindings that Neutron's function was made for.
 AS_OPEN_VSWITCH = (
-    "UPDATE ml2_port_bindings SET vif_type = 'ovs', vif_details = '{\"connectivity\": \"l2\", \"port_filter\": true, "
-    '"ovs_hybrid_plug": false, "datapath_type": "system", "bridge_name": "br-int"}\' WHERE vif_type = \'bridge\'',
+    (
+        'UPDATE ml2_port_bindings SET vif_type = \'ovs\', vif_details = \'{"connectivity": "l2", "port_filter": true, '
+        '"ovs_hybrid_plug": false, "datapath_type": "system", "bridge_name": "br-int"}\' WHERE vif_type = \'bridge\''
+    ),
     "UPDATE ml2_port_binding_levels SET driver = 'openvswitch' WHERE driver = 'linuxbridge'",
 )
 BARE = (
     "UPDATE ml2_port_bindings SET vif_type = 'ovs' WHERE vif_type = 'bridge'",
     "UPDATE ml2_port_binding_levels SET driver = 'ovn' WHERE driver = 'linuxbridge'",
-    "UPDATE ml2_port_bindings b JOIN subports s ON s.port_id = b.port_id JOIN trunks t ON t.id = s.trunk_id SET b.profile = "
-    "JSON_SET(IF(b.profile = '', '{}', b.profile), '$.parent_name', t.port_id, '$.tag', s.segmentation_id)",
-    "INSERT INTO ml2_geneve_allocations (geneve_vni, allocated) "
-    "SELECT segmentation_id, 1 FROM networksegments WHERE network_type = 'vxlan' ON DUPLICATE KEY UPDATE allocated = 1",
+    (
+        "UPDATE ml2_port_bindings b JOIN subports s ON s.port_id = b.port_id JOIN trunks t ON t.id = s.trunk_id SET b.profile = "
+        "JSON_SET(IF(b.profile = '', '{}', b.profile), '$.parent_name', t.port_id, '$.tag', s.segmentation_id)"
+    ),
+    (
+        "INSERT INTO ml2_geneve_allocations (geneve_vni, allocated) "
+        "SELECT segmentation_id, 1 FROM networksegments WHERE network_type = 'vxlan' ON DUPLICATE KEY UPDATE allocated = 1"
+    ),
     "UPDATE ml2_vxlan_allocations SET allocated = 0 WHERE allocated = 1",
     "UPDATE networksegments SET network_type = 'geneve' WHERE network_type = 'vxlan'",
     "UPDATE network_segment_ranges SET network_type = 'geneve' WHERE network_type = 'vxlan'",
@@ -381,83 +422,90 @@ def neutrons() -> float:
     return float(run(["chroot", str(ROOT), "python3", "-"], stdin=NEUTRONS, timeout=NEUTRON_SECONDS).split()[-1])
 
 
+@dataclass(frozen=True)
+class Ours:
+    """What our way came to, for the others to be compared with."""
+
+    numbers: dict[str, Any]
+    done: list[RowChange]
+    tables: dict[str, backup.Table]
+    effect: Effect
+
+
+def measure_ours(site: Site, connection: Connection, inverse: Path) -> Ours:
+    """Our way and back, several times."""
+    put_back(connection)
+    before = tables(connection)
+    parts, reverted = [], []
+    for _ in range(RUNS):
+        put_back(connection)
+        seconds, done = ours(site, inverse)
+        parts.append(seconds)
+        after, changed = tables(connection), effect(connection)
+        reverted.append(back(site, inverse))
+        if tables(connection) != before:
+            raise wrong("our way back does not lead back")
+    numbers = {
+        "rows": len(done),
+        "ours": statistics.median(sum(each.values()) for each in parts),
+        "parts": {part: statistics.median(each[part] for each in parts) for part in parts[0]},
+        "revert": statistics.median(reverted),
+        "file_mb": inverse.stat().st_size / 1e6,
+    }
+    return Ours(numbers, done, after, changed)
+
+
+def measure_bare(site: Site, connection: Connection, reference: Ours) -> float:
+    """Bare statements, several times; every table must be as after ours."""
+    seconds = []
+    for _ in range(RUNS):
+        put_back(connection)
+        seconds.append(bare(site))
+        found = tables(connection)
+        if found != reference.tables:
+            others = sorted(name for name, table in found.items() if table != reference.tables[name])
+            raise wrong(f"bare statements leave others in {', '.join(others)}")
+    return statistics.median(seconds)
+
+
+def measure_neutrons(connection: Connection, reference: Ours, runs: int, *before: str) -> float:
+    """Neutron's function after some statements; what it changes must be as after ours."""
+    made = {int(each.key["geneve_vni"] or 0) for each in reference.done if each.rule == "geneve keys to make"}
+    wanted = replace(reference.effect, geneve=reference.effect.geneve - made)
+    seconds = []
+    for _ in range(runs):
+        put_back(connection)
+        change(connection, *before)
+        seconds.append(neutrons())
+        if effect(connection) != wanted:
+            raise wrong("Neutron's function leaves other segments, keys or profiles than ours")
+        named = rows(connection, "SELECT COUNT(*) AS n FROM ml2_port_bindings WHERE vif_details LIKE '%%bridge_name%%'")
+        if named[0]["n"]:
+            raise wrong(f"Neutron's function left {named[0]['n']} bindings as they were")
+    return statistics.median(seconds)
+
+
 def measure(site: Site, ports: int) -> dict[str, Any]:
     """All ways with so many ports."""
-    said = f"{ports} ports: "
 
-    def say(text: str) -> None:
-        sys.stderr.write(f"{said}{text}\n")
+    def say(what: str) -> None:
+        sys.stderr.write(f"{ports} ports: {what}\n")
 
-    say("fill")
-    inverse = PLACE / f"rows-{ports}.json"
-    numbers: dict[str, Any] = {"ports": ports}
     with connect(site) as connection:
+        say("fill")
         fill(connection, ports)
-        put_back(connection)
-        before = tables(connection)
-
-        def median(runs: int, way: Callable[[], float], check: Callable[[], None]) -> float:
-            found = []
-            for _ in range(runs):
-                found.append(way())
-                check()
-            return statistics.median(found)
-
         say("ours")
-        parts: list[dict[str, float]] = []
-        reverted: list[float] = []
-        for _ in range(RUNS):
-            put_back(connection)
-            seconds, done = ours(site, inverse)
-            after, wanted = tables(connection), effect(connection)
-            parts.append(seconds)
-            reverted.append(back(site, inverse))
-            if tables(connection) != before:
-                raise wrong("our way back does not lead back")
-        numbers["rows"] = len(done)
-        numbers["ours"] = statistics.median(sum(each.values()) for each in parts)
-        numbers["parts"] = {part: statistics.median(each[part] for each in parts) for part in parts[0]}
-        numbers["revert"] = statistics.median(reverted)
-        numbers["file_mb"] = inverse.stat().st_size / 1e6
-
-        def as_ours() -> None:
-            found = tables(connection)
-            if found != after:
-                raise wrong(f"bare statements leave others: {sorted(t for t in after if after[t] != found[t])}")
-
-        def bare_again() -> float:
-            put_back(connection)
-            return bare(site)
-
+        reference = measure_ours(site, connection, PLACE / f"rows-{ports}.json")
+        numbers = {"ports": ports, **reference.numbers}
         say("bare statements")
-        numbers["bare"] = median(RUNS, bare_again, as_ours)
-        if ports > MOST_FOR_NEUTRON:
-            return numbers
-
-        made = {int(each.key["geneve_vni"] or 0) for each in done if each.rule == "geneve keys to make"}
-
-        def as_neutrons() -> None:
-            found = effect(connection)
-            if (found.segments, found.vxlan, found.profiles) != (wanted.segments, wanted.vxlan, wanted.profiles):
-                raise wrong("Neutron's function leaves other segments, VXLAN keys or profiles than ours")
-            if found.geneve != wanted.geneve - made:
-                raise wrong("Neutron's function takes other keys than ours, besides those outside the range")
-            still = rows(connection, "SELECT COUNT(*) AS n FROM ml2_port_bindings WHERE vif_details LIKE '%%bridge_name%%'")
-            if still[0]["n"]:
-                raise wrong(f"Neutron's function left {still[0]['n']} bindings as they were")
-
-        def neutrons_again(*before: str) -> float:
-            put_back(connection)
-            change(connection, *before)
-            return neutrons()
-
-        runs = 1 if ports >= LEAST_FOR_ONCE else RUNS
-        say("Neutron's function, with Open vSwitch's bindings")
-        numbers["neutron"] = median(runs, lambda: neutrons_again(*AS_OPEN_VSWITCH), as_neutrons)
-        say("Neutron's function, with LinuxBridge's bindings")
-        numbers["neutron_linuxbridge"] = median(runs, neutrons_again, as_neutrons)
-    left = {what: count for what, count in left_of_the_old_driver(site).items() if count}
-    numbers["left_by_neutron"] = left
+        numbers["bare"] = measure_bare(site, connection, reference)
+        if ports <= MOST_FOR_NEUTRON:
+            runs = 1 if ports >= LEAST_FOR_ONCE else RUNS
+            say("Neutron's function, with Open vSwitch's bindings")
+            numbers["neutron"] = measure_neutrons(connection, reference, runs, *AS_OPEN_VSWITCH)
+            say("Neutron's function, with LinuxBridge's bindings")
+            numbers["neutron_linuxbridge"] = measure_neutrons(connection, reference, runs)
+            numbers["left_by_neutron"] = {kind: count for kind, count in left_of_the_old_driver(site).items() if count}
     return numbers
 
 
@@ -510,14 +558,17 @@ def show(numbers: list[dict[str, Any]]) -> None:
         if "left_by_neutron" in each:
             left = ", ".join(f"{count} {what}" for what, count in each["left_by_neutron"].items())
             console.print(
-                f"{each['ports']} ports: of LinuxBridge's rows, Neutron's function leaves {left or 'none'}.", soft_wrap=True
+                f"{each['ports']} ports: of LinuxBridge's rows, Neutron's function leaves {left or 'none'}.",
+                soft_wrap=True,
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the numbers there as well")
-    parser.add_argument("--ports", type=int, nargs="+", default=list(SIZES), metavar="N", help="only these numbers of ports")
+    parser.add_argument(
+        "--ports", type=int, nargs="+", default=list(SIZES), metavar="N", help="only these numbers of ports"
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:

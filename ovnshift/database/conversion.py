@@ -6,8 +6,12 @@ of them at once. What the second changed is counted against what the first read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import gc
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import pymysql
 from pydantic import BaseModel, ConfigDict
@@ -17,7 +21,8 @@ from ovnshift.database.connection import DatabaseError, identifier, rows
 from ovnshift.errors import OvnshiftError
 
 Value = str | int | None
-BATCH = 1000
+# Rows that are put back by one statement; from 1,000 values on MariaDB makes a table of a list.
+BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,19 @@ class Conflict(OvnshiftError):
     """Rows are not as they were when they were read; nothing was changed."""
 
 
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Python does not look for garbage meanwhile: among tens of thousands of rows that are all kept, it takes as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_garbage_left()
 def read(connection: pymysql.Connection[DictCursor], rules: Iterable[Rule] = RULES) -> list[RowChange]:
     """The rows that would change, and to what. They stay locked until the transaction of the connection ends.
 
@@ -221,18 +239,21 @@ def read(connection: pymysql.Connection[DictCursor], rules: Iterable[Rule] = RUL
 
 
 def _read(connection: pymysql.Connection[DictCursor], rule: Rule) -> list[RowChange]:
-    found = []
-    for row in rows(connection, rule.read):
-        before = None if rule.insert else {column: row[f"old_{column}"] for column in rule.columns}
-        after = None if rule.delete else {column: row[f"new_{column}"] for column in rule.columns}
-        found.append(
-            RowChange(
-                rule=rule.name, table=rule.table, key={key: row[key] for key in rule.keys}, before=before, after=after
-            )
+    olds = [(column, f"old_{column}") for column in rule.columns]
+    news = [(column, f"new_{column}") for column in rule.columns]
+    return [
+        RowChange(
+            rule=rule.name,
+            table=rule.table,
+            key={key: row[key] for key in rule.keys},
+            before=None if rule.insert else {column: row[old] for column, old in olds},
+            after=None if rule.delete else {column: row[new] for column, new in news},
         )
-    return found
+        for row in rows(connection, rule.read)
+    ]
 
 
+@_garbage_left()
 def apply(
     connection: pymysql.Connection[DictCursor],
     keep: Callable[[Sequence[RowChange]], None],
@@ -291,21 +312,20 @@ def _roll_back(connection: pymysql.Connection[DictCursor]) -> None:
 
 
 def revert(connection: pymysql.Connection[DictCursor], changes: Iterable[RowChange]) -> tuple[int, list[RowChange]]:
-    """Put rows back, newest first, in one transaction, each only where it still is what was made of it.
+    """Put rows back, the newest rule first, in one transaction, each only where it still is what was made of it.
 
     Returns:
         How many were put back, and those that were not, because they have changed since.
     """
     connection.rollback()
     connection.begin()
-    conflicts = []
+    conflicts: list[RowChange] = []
     count = 0
     try:
-        for change in reversed(list(changes)):
-            if _put_back(connection, change):
-                count += 1
-            else:
-                conflicts.append(change)
+        for batch in _batches(reversed(list(changes))):
+            failed = _put_back(connection, batch)
+            count += len(batch) - len(failed)
+            conflicts += failed
         connection.commit()
     except BaseException:
         _roll_back(connection)
@@ -313,21 +333,55 @@ def revert(connection: pymysql.Connection[DictCursor], changes: Iterable[RowChan
     return count, conflicts
 
 
-def _put_back(connection: pymysql.Connection[DictCursor], change: RowChange) -> bool:
-    table = identifier(change.table)
+def _batches(changes: Iterable[RowChange]) -> Iterator[list[RowChange]]:
+    """Changes that one statement can put back. Rules stay in their order; the rows of a rule don't depend on each other."""
+    for _, of_rule in groupby(changes, key=lambda change: change.rule):
+        alike: defaultdict[Hashable, list[RowChange]] = defaultdict(list)
+        for change in of_rule:
+            # Removed rows are inserted, each with its own values; others are all found by one condition and set to one value.
+            before = change.before and tuple(change.before if change.after is None else change.before.items())
+            after = change.after and tuple(change.after.items())
+            alike[change.table, tuple(change.key), before, after].append(change)
+        for group in alike.values():
+            for begin in range(0, len(group), BATCH):
+                yield group[begin : begin + BATCH]
+
+
+def _put_back(connection: pymysql.Connection[DictCursor], batch: list[RowChange]) -> list[RowChange]:
+    """Put rows back that are alike; those that can't be, since they have changed, are left and returned."""
+    statement, values = _inverse(batch)
     with connection.cursor() as cursor:
-        if change.after is None:
-            row = {**change.key, **(change.before or {})}
-            names = ", ".join(identifier(name) for name in row)
-            places = ", ".join(["%s"] * len(row))
-            statement = f"INSERT IGNORE INTO {table} ({names}) VALUES ({places})"  # noqa: S608, checked names
-            return bool(cursor.execute(statement, tuple(row.values())))
-        # A column that is changed and part of the key is found by what was made of it.
-        where = {**change.key, **change.after}
-        conditions = " AND ".join(f"{identifier(name)} <=> %s" for name in where)
-        if change.before is None:
-            statement = f"DELETE FROM {table} WHERE {conditions}"  # noqa: S608, checked names
-            return bool(cursor.execute(statement, tuple(where.values())))
-        assignments = ", ".join(f"{identifier(name)} = %s" for name in change.before)
-        statement = f"UPDATE {table} SET {assignments} WHERE {conditions}"  # noqa: S608, checked names
-        return bool(cursor.execute(statement, (*change.before.values(), *where.values())))
+        if len(batch) == 1:
+            return [] if cursor.execute(statement, values) else batch
+        cursor.execute("SAVEPOINT batch")
+        if cursor.execute(statement, values) == len(batch):
+            return []
+        # Some have changed. One by one, so that it shows which.
+        cursor.execute("ROLLBACK TO SAVEPOINT batch")
+    return [change for change in batch if _put_back(connection, [change])]
+
+
+def _inverse(batch: list[RowChange]) -> tuple[str, list[Value]]:
+    """The statement that undoes changes that are alike, and its values."""
+    first = batch[0]
+    table = identifier(first.table)
+    if first.after is None:
+        removed = [{**change.key, **(change.before or {})} for change in batch]
+        names = ", ".join(identifier(name) for name in removed[0])
+        statement = f"INSERT IGNORE INTO {table} ({names}) VALUES {_places(len(removed[0]), len(batch))}"  # noqa: S608, checked names
+        return statement, [value for row in removed for value in row.values()]
+    # A column that is changed and part of the key is found by what was made of it.
+    keys = [name for name in first.key if name not in first.after]
+    found_by = ", ".join(identifier(name) for name in keys)
+    conditions = [f"{identifier(name)} <=> %s" for name in first.after]
+    where = " AND ".join([*conditions, f"({found_by}) IN ({_places(len(keys), len(batch))})"])
+    found = [*first.after.values(), *(change.key[name] for change in batch for name in keys)]
+    if first.before is None:
+        return f"DELETE FROM {table} WHERE {where}", found  # noqa: S608, checked names
+    assignments = ", ".join(f"{identifier(name)} = %s" for name in first.before)
+    return f"UPDATE {table} SET {assignments} WHERE {where}", [*first.before.values(), *found]  # noqa: S608, checked names
+
+
+def _places(width: int, rows: int) -> str:
+    """Places for the values of rows."""
+    return ", ".join([f"({', '.join(['%s'] * width)})"] * rows)

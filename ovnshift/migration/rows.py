@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from ovnshift.steps import Step
 CHAPTER = "8 database"
 VERSION = 1
 KIND = "changed rows"
-SHOWN = 60
+# Of each kind; the file has them all.
+SHOWN = 12
 
 
 def recorded(backups: Path) -> list[Path]:
@@ -87,12 +87,16 @@ class ConvertRows(Step):
 
     def plan(self) -> list[str]:
         pending = self._pending()
-        counts = Counter(change.rule for change in pending)
+        by_rule: dict[str, list[RowChange]] = {}
+        for change in pending:
+            by_rule.setdefault(change.rule, []).append(change)
         whys = {rule.name: rule.why for rule in conversion.RULES}
-        lines = [f"{count} rows, {rule}: {whys[rule]}" for rule, count in counts.items()]
-        lines += [str(change) for change in pending[:SHOWN]]
-        if len(pending) > SHOWN:
-            lines.append(f"… and {len(pending) - SHOWN} more rows; all of them are in {self._diff()}")
+        lines = []
+        for rule, changes in by_rule.items():
+            lines.append(f"{len(changes)} rows, {rule}: {whys[rule]}")
+            lines += [f"  {change}" for change in changes[:SHOWN]]
+            if len(changes) > SHOWN:
+                lines.append(f"  … and {len(changes) - SHOWN} more; all of them are in {self._diff()}")
         if pending:
             files.write_atomically(self._diff(), "".join(f"{change}\n" for change in pending).encode())
         return lines or ["no row is to be changed"]
