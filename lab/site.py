@@ -51,6 +51,7 @@ def write(record: store.Record, secrets: store.Secrets) -> None:
         "known_hosts": KNOWN_HOSTS,
         "operator": OPERATOR,
         "playbook": PLAYBOOK,
+        "rollback": PLAYBOOK.with_name("back.yml"),
         "private_key": PRIVATE_KEY,
         "secrets": secrets,
         "ssh_config": SSH_CONFIG,

@@ -182,6 +182,11 @@ class Journal:
                 "UPDATE steps SET state = ?, ended_at = ?, proof = 'null' WHERE step = ?", (State.UNDONE, _now(), step)
             )
 
+    def undo_all(self) -> None:
+        """Write down that everything is undone, at once."""
+        with self._writing() as cursor:
+            cursor.execute("UPDATE steps SET state = ?, ended_at = ?, proof = 'null'", (State.UNDONE, _now()))
+
     def done(self, step: str, proof: Any) -> None:
         """Write down that a step is done and what proves it. Proved once more, it stays done since then."""
         with self._writing() as cursor:

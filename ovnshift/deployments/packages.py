@@ -100,8 +100,14 @@ def check_playbook(site: Site, home: Path) -> list[str]:
 
 def deploy_command(site: Site) -> list[str]:
     """The command that deploys OVN."""
+    assert site.deployment.playbook is not None
+    return command_for(site, site.deployment.playbook)
+
+
+def command_for(site: Site, playbook: Path) -> list[str]:
+    """The command that runs a playbook."""
     deployment = site.deployment
-    arguments = ["--inventory", str(deployment.inventory), *deployment.arguments, "--", str(deployment.playbook)]
+    arguments = ["--inventory", str(deployment.inventory), *deployment.arguments, "--", str(playbook)]
     return ["ansible-playbook", *arguments]
 
 
@@ -120,14 +126,15 @@ def sync_command(site: Site, mode: str) -> list[str]:
     ]
 
 
-def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None]) -> str:
-    """Run the playbook; what it prints is shown as it comes, and kept.
+def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None], playbook: Path | None = None) -> str:
+    """Run a playbook, the one that deploys OVN unless another is named; what it prints is shown as it comes, and kept.
 
     Args:
         site: names the playbook and its inventory, and bounds it (``limits.deploy_seconds``).
         log: the file that keeps what it prints.
         home: a directory for Ansible's own files.
         say: is given the titles of tasks and what hosts say of them.
+        playbook: another one than the site file's.
 
     Returns:
         Its recap.
@@ -135,8 +142,10 @@ def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None]) -> str
     Raises:
         DeploymentError: it failed on a host, ended in another way, or took too long; then it is stopped.
     """
-    command = deploy_command(site)
-    place = str(site.deployment.playbook)
+    playbook = playbook or site.deployment.playbook
+    assert playbook is not None
+    command = command_for(site, playbook)
+    place = str(playbook)
     site.check_way()
     log.parent.mkdir(parents=True, exist_ok=True)
     try:

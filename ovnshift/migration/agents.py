@@ -31,8 +31,10 @@ class StopUnits(Step):
         *,
         what: str,
         disable: bool,
+        chapter: str = RETIRE,
         settled_by: tuple[str, ...] = (),
     ) -> None:
+        self.chapter = chapter
         self.settled_by = settled_by
         self._window = window
         self._host = host
@@ -42,9 +44,7 @@ class StopUnits(Step):
         self.key = f"{what}/{host}"
         self.title = f"stop {'and disable ' if disable else ''}{what} on {host}"
 
-    chapter = RETIRE
-
-    def _states(self) -> dict[str, dict[str, str]]:
+    def states(self) -> dict[str, dict[str, str]]:
         """ActiveState and UnitFileState of those that the host has."""
         text = self._window.fleet[self._host].check(
             "systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", "--", *self._units
@@ -61,11 +61,11 @@ class StopUnits(Step):
         return [f"{self._host}: systemctl {verb} {unit}" for unit in self._units]
 
     def find(self) -> dict[str, dict[str, str]]:
-        return self._states()
+        return self.states()
 
     def _still_on(self) -> list[str]:
         wrong = []
-        for unit, state in self._states().items():
+        for unit, state in self.states().items():
             if state["active"] not in {"inactive", "failed"}:
                 wrong.append(f"{unit} is {state['active']}")
             if self._disable and state["enabled"] in {"enabled", "enabled-runtime", "linked"}:
@@ -78,7 +78,7 @@ class StopUnits(Step):
     def do(self, found: Any) -> None:
         del found
         host = self._window.fleet[self._host]
-        units = list(self._states())
+        units = list(self.states())
         if not units:
             return
         verb = ["disable", "--now"] if self._disable else ["stop"]
@@ -93,7 +93,7 @@ class StopUnits(Step):
             raise NotReady(
                 Finding(f"{self._host} still runs {', '.join(left)}", (), "who started these, beside systemd?")
             )
-        return [f"{self._host}: {', '.join(self._states()) or 'has none of these'}: inactive; no such process"]
+        return [f"{self._host}: {', '.join(self.states()) or 'has none of these'}: inactive; no such process"]
 
     def _processes(self) -> list[str]:
         programs = [unit.removesuffix(".service") for unit in self._units]

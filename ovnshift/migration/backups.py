@@ -48,7 +48,7 @@ class KeepTopology(Step):
         ]
 
     def is_done(self) -> bool:
-        return self._path.exists()
+        return self._window.resumed and self._path.exists()
 
     def do(self, found: Any) -> None:
         del found

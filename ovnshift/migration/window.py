@@ -39,6 +39,7 @@ class Window:
         reports: the change's directory.
         before: the cloud as it was before anything was changed.
         say: shows a line.
+        resumed: whether this change was begun before, so that ``before`` was read and not looked at now.
     """
 
     site: Site
@@ -47,6 +48,7 @@ class Window:
     reports: Path
     before: Topology
     say: Callable[[str], None]
+    resumed: bool = False
 
     @property
     def backups(self) -> Path:

@@ -111,6 +111,7 @@ class Deployment(_Section):
     inventory: ExistingFile | None = None
     playbook: ExistingFile | None = None
     arguments: list[str] = []
+    rollback: ExistingFile | None = None
     sync_user: str = Field(default="neutron", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
     sync_config: list[str] = ["/etc/neutron/neutron.conf", "/etc/neutron/plugins/ml2/ml2_conf.ini"]
 

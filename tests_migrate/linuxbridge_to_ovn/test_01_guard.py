@@ -8,12 +8,7 @@ from fixtures.checks import Check
 from ovnshift.hosts.inventory import look_everywhere
 from ovnshift.journal import Journal
 from ovnshift.migration import guard
-from ovnshift.migration.window import Window, snapshot_path
-
-
-def _begun(window: Window) -> bool:
-    """Whether this change was begun before: then the cloud is not any more what the baseline was made of."""
-    return snapshot_path(window.reports).exists()
+from ovnshift.migration.window import Window
 
 
 def test_the_window_is_open(window: Window, check: Check) -> None:
@@ -45,7 +40,7 @@ def test_the_baseline_is_of_this_cloud_and_fresh(window: Window, check: Check) -
     problems, facts = guard.baseline_problems(window)
     for fact in facts:
         check.note(fact)
-    if _begun(window):
+    if window.resumed:
         check.note("this change was begun before; the baseline is the one that it began with")
         return
     check.demand_none(problems, "reasons speak against this baseline", remedy="record it anew: pytest -m pre")
@@ -53,7 +48,7 @@ def test_the_baseline_is_of_this_cloud_and_fresh(window: Window, check: Check) -
 
 def test_the_cloud_was_ready(window: Window, check: Check) -> None:
     """The readiness checks of this change were all run, lately, and nothing stood in the way."""
-    if _begun(window):
+    if window.resumed:
         check.note("this change was begun before")
         return
     check.demand_none(

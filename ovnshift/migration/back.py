@@ -1,0 +1,597 @@
+"""The way back: from any point of the window, also after its end, to LinuxBridge as it was.
+
+Chapters run in the opposite order, but that networks are as they were before instances start: guests get their MTU then.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ovnshift.cloud.topology import OWNER_HA_INTERFACE, Instance, Topology
+from ovnshift.database import restoration
+from ovnshift.database.connection import connect
+from ovnshift.database.conversion import RowChange
+from ovnshift.deployments import packages
+from ovnshift.errors import OvnshiftError
+from ovnshift.journal import Entry, Journal, State
+from ovnshift.migration import instances, networks
+from ovnshift.migration import rows as forward
+from ovnshift.migration.agents import StopUnits, hold_api
+from ovnshift.migration.window import Window, ask, snapshot_path, wait_until
+from ovnshift.report.result import Finding, NotReady
+from ovnshift.steps import Step
+
+STOP = "back 1 stop instances"
+OFF = "back 2 OVN off"
+ROWS = "back 3 database"
+CONFIGURATION = "back 4 configuration"
+AGENTS = "back 5 agents"
+NETWORKS = "back 6 networks"
+START = "back 7 start instances"
+OWNER_METADATA = "network:distributed"
+FORWARD = "the window is opened again instead"
+CHASSIS_UNITS = ("neutron-ovn-metadata-agent.service", "ovn-controller.service", "ovn-host.service")
+CENTRAL_UNITS = (
+    "ovn-central.service",
+    "ovn-northd.service",
+    "ovn-ovsdb-server-nb.service",
+    "ovn-ovsdb-server-sb.service",
+)
+
+
+def of_chapter(journal: Journal, prefix: str) -> list[Entry]:
+    """Entries of a chapter that were begun and not undone since."""
+    return [entry for entry in journal.entries() if entry.step.startswith(prefix) and entry.state is not State.UNDONE]
+
+
+# What came since
+
+
+def strangers(window: Window, now: Topology) -> list[str]:
+    """Objects that were made since the window opened, with what becomes of them."""
+    before = window.before
+    said = []
+    for network in now.networks:
+        if network.id not in before.network:
+            kind = ", ".join(segment.network_type for segment in network.segments)
+            fate = "becomes a VXLAN network with the same key" if network.tunnelled else "stays as it is"
+            said.append(f"network {network.label} ({kind}): {fate}")
+    for port in now.ports:
+        if port.id in before.port:
+            continue
+        if port.device_owner == OWNER_METADATA:
+            said.append(f"port {port.label}, OVN's metadata port: is deleted")
+        elif port.vif_type == "ovs":
+            said.append(f"port {port.label} of {port.device_owner or 'nobody'} on {port.host}: is bound by LinuxBridge")
+    said += [
+        f"router {each.label}: is taken over by an L3 agent" for each in now.routers if each.id not in before.router
+    ]
+    said += [
+        f"instance {each.label}: is stopped, and started again"
+        if each.active
+        else f"instance {each.label}: stays {each.status}"
+        for each in now.instances
+        if each.id not in before.instance
+    ]
+    gone = [each.label for each in before.instances if each.id not in now.instance]
+    said += [f"instance {label} was deleted since: it stays so" for label in gone]
+    return said
+
+
+class StopAgain(instances.StopInstance):
+    """An instance that runs on OVN is stopped."""
+
+    def __init__(self, window: Window, instance: Instance) -> None:
+        super().__init__(window, instance)
+        self.chapter = STOP
+        self.settled_by = (f"{START}/{self.key}", f"{OFF}/")
+
+
+def stop_again(window: Window, journal: Journal, running: Sequence[Instance]) -> list[StopAgain]:
+    """Those that run, and those that an interrupted way back has begun to stop."""
+    begun = {entry.step for entry in of_chapter(journal, f"{STOP}/")}
+    known = [StopAgain(window, instance) for instance in window.before.instances]
+    steps = [StopAgain(window, instance) for instance in running]
+    ids = {step.id for step in steps}
+    return [*steps, *(step for step in known if step.id in begun and step.id not in ids)]
+
+
+def ovn_off(window: Window) -> list[StopUnits]:
+    """Neutron's server, OVN's controllers and metadata agents, and its databases are stopped."""
+    settled = (f"{AGENTS}/",)
+    control = window.site.group("control")
+    steps = [
+        StopUnits(
+            window, host, packages.API_UNITS, what="Neutron's server", disable=False, chapter=OFF, settled_by=settled
+        )
+        for host in control
+    ]
+    steps += [
+        StopUnits(window, host, CHASSIS_UNITS, what="OVN's agents", disable=True, chapter=OFF)
+        for host in window.agent_hosts
+    ]
+    steps += [
+        StopUnits(window, host, CENTRAL_UNITS, what="OVN's databases", disable=True, chapter=OFF) for host in control
+    ]
+    return steps
+
+
+# Rows
+
+
+class RevertRows(Step):
+    """Rows are put back by what was recorded of them; rows that came since are changed by rules.
+
+    Args:
+        window: the database, and where the records are.
+        force: put back rows of ours that somebody has changed since, too.
+    """
+
+    chapter = ROWS
+    key = "rows"
+    title = "put Neutron's rows back"
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, *, force: bool) -> None:
+        self._window = window
+        self._force = force
+
+    def _recorded(self) -> list[RowChange]:
+        return [change for path in forward.recorded(self._window.backups) for change in forward.read_recorded(path)]
+
+    def sorted(self) -> restoration.Sorted:
+        """What has become of the rows that were changed; nothing is changed by looking.
+
+        Raises:
+            DatabaseError: the database can't be asked.
+        """
+        with connect(self._window.site) as connection:
+            found = restoration.sort(connection, self._recorded())
+            connection.rollback()
+        return found
+
+    def plan(self) -> list[str]:
+        found = self.sorted()
+        lines = [f"{len(found.ours)} rows are put back, {len(found.back)} are so already"]
+        lines += [f"back: {change}" for change in found.ours[: forward.SHOWN]]
+        lines += [
+            f"changed by somebody since, {'overwritten' if self._force else 'in the way'}: {change}"
+            for change in found.changed
+        ]
+        lines += [f"gone since, stays so: {change}" for change in found.gone]
+        with connect(self._window.site) as connection:
+            return lines + [f"by rule: {count} {what}" for what, count in restoration.still_ovns(connection).items()]
+
+    def _left(self) -> dict[str, int]:
+        with connect(self._window.site) as connection:
+            return restoration.still_ovns(connection)
+
+    def is_done(self) -> bool:
+        return not self._left() and not self.sorted().ours
+
+    def do(self, found: Any) -> None:
+        del found
+        running = [step.title for step in hold_api(self._window) if not step.is_done()]
+        if running:
+            raise NotReady(Finding("Neutron's server runs on rows that are about to change", tuple(running), "stop it"))
+        with connect(self._window.site) as connection:
+            count, since = restoration.go_back(connection, self._recorded(), force=self._force)
+        said = ", ".join(f"{number} {what}" for what, number in since.items()) or "nothing"
+        self._window.say(f"{count} rows put back; by rule: {said}")
+
+    def prove(self) -> list[str]:
+        if left := self._left():
+            raise NotReady(
+                Finding(
+                    "rows are still OVN's", tuple(f"{count} {what}" for what, count in left.items()), "look at them"
+                )
+            )
+        found = self.sorted()
+        if found.ours:
+            raise NotReady(
+                Finding("rows are not back", tuple(str(each) for each in found.ours[:20]), "who writes them?")
+            )
+        return [f"no row names OVN; {len(found.back)} rows are what they were, {len(found.gone)} are gone since"]
+
+
+# Configuration
+
+
+class UndoDeployment(Step):
+    """What the deployer built for OVN is taken away by the deployer."""
+
+    chapter = CONFIGURATION
+    key = "playbook"
+    title = "take away what OVN's deployment built"
+    irreversible = FORWARD
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._log = window.evidence / "undo-deploy.log"
+        self.settled_by = (self.id,)
+
+    def plan(self) -> list[str]:
+        playbook = self._window.site.deployment.rollback
+        if playbook is None:
+            return ["nothing: deployment.rollback is not in the site file; bridges that OVN's deployment made stay"]
+        return [" ".join(packages.command_for(self._window.site, playbook)), f"its output goes to {self._log}"]
+
+    def is_done(self) -> bool:
+        return self._window.site.deployment.rollback is None
+
+    def do(self, found: Any) -> None:
+        del found
+        playbook = self._window.site.deployment.rollback
+        assert playbook is not None
+        with tempfile.TemporaryDirectory(prefix="ovnshift-ansible-") as home:
+            packages.deploy(self._window.site, self._log, Path(home), self._window.say, playbook)
+
+    def prove(self) -> list[str]:
+        """By each host: no chassis can work there."""
+        answers, errors = self._window.fleet.each(
+            self._window.agent_hosts,
+            lambda host: host.run("systemctl", "is-active", "--quiet", "--", "ovn-controller.service").returncode,
+        )
+        for error in errors.values():
+            raise error
+        if on := [host for host, code in answers.items() if code == 0]:
+            raise NotReady(Finding(f"ovn-controller runs on {', '.join(on)}", (), "who has started it?"))
+        return [f"no ovn-controller on {len(answers)} hosts"]
+
+
+class RestoreConfiguration(Step):
+    """A host's configuration is what was kept of it."""
+
+    chapter = CONFIGURATION
+    irreversible = FORWARD
+    # Open vSwitch's own database is emptied, not replaced under it.
+    EXCLUDED = "--exclude=etc/openvswitch"
+
+    def __init__(self, window: Window, host: str) -> None:
+        self._window = window
+        self._host = host
+        self._archive = window.backups / f"{host}.tar.gz"
+        self.key = f"configuration/{host}"
+        self.title = f"put the configuration of {host} back"
+
+    def plan(self) -> list[str]:
+        return [f"{self._host}: tar --extract --directory=/ < {self._archive}"]
+
+    def _content(self) -> bytes:
+        try:
+            return self._archive.read_bytes()
+        except OSError as error:
+            raise OvnshiftError(
+                str(self._archive), f"can't be read: {error.strerror}", "bring back that backup"
+            ) from error
+
+    def _differs(self) -> list[str]:
+        """What tar finds to differ on the host."""
+        arguments = ("--compare", "--gzip", "--file=-", "--directory=/", self.EXCLUDED)
+        result = self._window.fleet[self._host].run("tar", *arguments, stdin=self._content())
+        if result.returncode not in {0, 1}:
+            raise OvnshiftError(self._host, f"tar ended with {result.returncode}: {result.complaint}", "run it by hand")
+        lines = (result.text + result.stderr.decode("utf-8", "replace")).splitlines()
+        return [
+            line for line in lines if ("Mod time differs" not in line and "Size differs" not in line) or "Size" in line
+        ]
+
+    def is_done(self) -> bool:
+        return not self._differs()
+
+    def do(self, found: Any) -> None:
+        del found
+        arguments = ("--extract", "--gzip", "--file=-", "--directory=/", self.EXCLUDED, "--unlink-first")
+        self._window.fleet[self._host].check("tar", *arguments, stdin=self._content())
+
+    def prove(self) -> list[str]:
+        if differs := self._differs():
+            raise NotReady(Finding(f"{self._host} differs from its backup", tuple(differs[:20]), "see who changes it"))
+        return [f"{self._host}: as {self._archive.name} has it"]
+
+
+# Agents
+
+
+class StartUnits(Step):
+    """Units that the window has stopped run again, and are enabled again."""
+
+    chapter = AGENTS
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, stopped: Entry, *, what: str, units: Sequence[str], disabled: bool) -> None:
+        host = stopped.step.rsplit("/", 1)[-1]
+        self._window = window
+        self._host = host
+        self._found: dict[str, dict[str, str]] = stopped.found or {}
+        self._step = StopUnits(window, host, units, what=what, disable=disabled)
+        self.key = f"{what}/{host}"
+        self.title = f"start {what} on {host}"
+
+    def _wanted(self) -> list[str]:
+        return [unit for unit, state in self._found.items() if state["active"] == "active"]
+
+    def plan(self) -> list[str]:
+        return [f"{self._host}: systemctl enable --now {unit}" for unit in self._wanted()]
+
+    def _off(self) -> list[str]:
+        now = self._step.states()
+        wrong = [unit for unit in self._wanted() if now.get(unit, {}).get("active") != "active"]
+        return wrong + [
+            f"{unit} (not enabled)"
+            for unit, state in self._found.items()
+            if state["enabled"] == "enabled" and now.get(unit, {}).get("enabled") != "enabled"
+        ]
+
+    def is_done(self) -> bool:
+        return not self._off()
+
+    def do(self, found: Any) -> None:
+        del found
+        self._step.undo(self._found)
+
+    def prove(self) -> list[str]:
+        wait_until(
+            f"units of {self._host} are active",
+            self._window.site.limits.settle_seconds,
+            lambda: ", ".join(self._off()) or None,
+            remedy="systemctl status says why",
+        )
+        return [f"{self._host}: {', '.join(self._wanted()) or 'nothing'}: active and enabled as before"]
+
+
+class AgentsAlive(Step):
+    """Neutron calls the old agents alive again, as many as there were."""
+
+    chapter = AGENTS
+    key = "alive"
+    title = "see that Neutron has its agents again"
+    irreversible = "nothing is changed"
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def plan(self) -> list[str]:
+        return [f"wait until {len(self._window.before.agents)} agents are alive"]
+
+    def _missing(self) -> str | None:
+        now = ask("Neutron", "agents", lambda: list(self._window.network.agents()))
+        alive = {(agent.agent_type, agent.host) for agent in now if agent.is_alive}
+        missing = [
+            f"{each.name} on {each.host}" for each in self._window.before.agents if (each.name, each.host) not in alive
+        ]
+        return f"not alive: {', '.join(missing)}" if missing else None
+
+    def is_done(self) -> bool:
+        try:
+            return self._missing() is None
+        except OvnshiftError:
+            return False
+
+    def do(self, found: Any) -> None:
+        del found
+        wait_until(
+            "the old agents are alive",
+            2 * self._window.site.limits.settle_seconds,
+            self._missing,
+            remedy="see their logs on these hosts",
+            every=2.0,
+        )
+
+    def prove(self) -> list[str]:
+        if missing := self._missing():
+            raise NotReady(Finding(missing, (), "see their logs"))
+        return [f"{len(self._window.before.agents)} agents are alive"]
+
+
+class DeleteMetadataPorts(Step):
+    """OVN's metadata ports hold an address in every subnet, for nobody."""
+
+    chapter = AGENTS
+    key = "metadata ports"
+    title = "delete OVN's metadata ports"
+    irreversible = "OVN makes them again"
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def _ports(self) -> list[Any]:
+        known = self._window.before.port
+        found = ask("Neutron", "metadata ports", lambda: list(self._window.network.ports(device_owner=OWNER_METADATA)))
+        return [port for port in found if port.id not in known]
+
+    def plan(self) -> list[str]:
+        return ["openstack port delete: those of network:distributed that were not there before"]
+
+    def is_done(self) -> bool:
+        return not self._ports()
+
+    def do(self, found: Any) -> None:
+        del found
+        for port in self._ports():
+            ask("Neutron", f"delete port {port.id}", self._window.network.delete_port, port.id)
+
+    def prove(self) -> list[str]:
+        if ports := self._ports():
+            raise NotReady(
+                Finding("metadata ports of OVN are left", tuple(port.id for port in ports), "does OVN's API still run?")
+            )
+        return ["Neutron has no port of OVN's"]
+
+
+# Networks
+
+
+class RouterBack(Step):
+    """A router that was HA is so again, with one active agent."""
+
+    chapter = NETWORKS
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, done: Entry) -> None:
+        router = window.before.router[done.step.rsplit("/", 1)[-1]]
+        self._window = window
+        self._router = router
+        self._found = done.found or {"ha": router.ha, "admin_state_up": router.admin_state_up}
+        self._step = networks.MakeRouterPlain(window, router)
+        self.key = f"ha/{router.id}"
+        self.title = f"make router {router.label} HA again"
+
+    def plan(self) -> list[str]:
+        return [
+            f"openstack router set --disable --ha {self._router.id}",
+            f"openstack router set --enable {self._router.id}",
+        ]
+
+    def _missing(self) -> str | None:
+        router = ask("Neutron", "the router", self._window.network.get_router, self._router.id)
+        if bool(router.is_ha) != self._found["ha"] or bool(router.is_admin_state_up) != self._found["admin_state_up"]:
+            return f"Neutron says HA {router.is_ha}, {'up' if router.is_admin_state_up else 'down'}"
+        if not self._found["admin_state_up"]:
+            return None
+        ports = ask("Neutron", "its interfaces", lambda: list(self._window.network.ports(device_id=self._router.id)))
+        down = [port.id for port in ports if port.device_owner == OWNER_HA_INTERFACE and port.status != "ACTIVE"]
+        if down:
+            return f"interfaces are not ACTIVE: {', '.join(down)}"
+        # Which agent is the active one, only this list says.
+        url = f"/routers/{self._router.id}/l3-agents"
+        answer = ask("Neutron", "its agents", lambda: self._window.network.get(url).json())
+        states = [agent.get("ha_state") for agent in answer.get("agents", [])]
+        return None if states.count("active") == 1 else f"its agents are {', '.join(map(str, states)) or 'none'}"
+
+    def is_done(self) -> bool:
+        return self._missing() is None
+
+    def do(self, found: Any) -> None:
+        del found
+        self._step.undo(self._found)
+
+    def prove(self) -> list[str]:
+        wait_until(
+            f"router {self._router.label} is HA with one active agent",
+            2 * self._window.site.limits.settle_seconds,
+            self._missing,
+            remedy="see the L3 agents' logs, and keepalived's",
+            every=2.0,
+        )
+        return [f"router {self._router.label} is HA, one agent is active"]
+
+
+class MtuBack(Step):
+    """A network has the MTU that it had."""
+
+    chapter = NETWORKS
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, done: Entry) -> None:
+        network = window.before.network[done.step.rsplit("/", 1)[-1]]
+        self._window = window
+        self._network = network
+        self._step = networks.LowerMtu(window, network, network.mtu)
+        self.key = f"mtu/{network.id}"
+        self.title = f"give network {network.label} its MTU of {network.mtu} again"
+
+    def plan(self) -> list[str]:
+        return self._step.plan()
+
+    def is_done(self) -> bool:
+        return self._step.is_done()
+
+    def do(self, found: Any) -> None:
+        self._step.do(found)
+
+    def prove(self) -> list[str]:
+        return self._step.prove()
+
+
+# Instances
+
+
+class StartOnLinuxBridge(Step):
+    """An instance that ran runs again, its port plugged into its network's bridge."""
+
+    chapter = START
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, instance_id: str, label: str) -> None:
+        self._window = window
+        self._id = instance_id
+        self._label = label
+        self.key = f"instance/{instance_id}"
+        self.title = f"start {label}"
+        self.settled_by = (self.id,)
+
+    def plan(self) -> list[str]:
+        return [f"openstack server start {self._id}  # {self._label}"]
+
+    def _server(self) -> Any:
+        return ask(
+            "Nova", f"instance {self._label}", lambda: self._window.compute.find_server(self._id, ignore_missing=True)
+        )
+
+    def is_done(self) -> bool:
+        server = self._server()
+        return server is None or (server.status == "ACTIVE" and server.task_state is None)
+
+    def do(self, found: Any) -> None:
+        del found
+        instances.start(self._window, self._id, self._label)
+
+    def prove(self) -> list[str]:
+        server = self._server()
+        if server is None:
+            return [f"{self._label} was deleted by its owner"]
+        wait_until(
+            f"the ports of {self._label} are ACTIVE",
+            self._window.site.limits.start_seconds,
+            lambda: self._missing(server.compute_host),
+            remedy="see the LinuxBridge agent's log on its hypervisor",
+            every=2.0,
+        )
+        return [
+            f"ACTIVE by Nova on {server.compute_host}; its ports ACTIVE by Neutron, in their networks' bridges there"
+        ]
+
+    def _missing(self, host: str) -> str | None:
+        ports = ask("Neutron", "its ports", lambda: list(self._window.network.ports(device_id=self._id)))
+        for port in ports:
+            if port.status != "ACTIVE":
+                return f"port {port.id} is {port.status}"
+        links = self._window.fleet[host].check("ip", "-oneline", "link", "show", "type", "tun")
+        for port in ports:
+            if f"tap{port.id[:11]}" not in links or f"master brq{port.network_id[:11]}" not in links:
+                return f"tap{port.id[:11]} is not in brq{port.network_id[:11]} on {host}"
+        return None
+
+
+def started_again(window: Window, journal: Journal) -> list[StartOnLinuxBridge]:
+    """Instances that ran before the window, and those that ran when the way back began."""
+    ids: dict[str, None] = {}
+    for entry in of_chapter(journal, f"{instances.STOP}/") + of_chapter(journal, f"{STOP}/"):
+        if isinstance(entry.found, dict) and entry.found.get("status") == "ACTIVE":
+            ids[str(entry.found["id"])] = None
+    labels = window.before.instance
+    return [StartOnLinuxBridge(window, id_, labels[id_].label if id_ in labels else id_) for id_ in ids]
+
+
+def close(window: Window, journal: Journal) -> int:
+    """Everything is undone: the next window begins anew. Records and snapshots are kept under a name with the time.
+
+    Returns:
+        How many files got another name.
+    """
+    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
+    files = [*forward.recorded(window.backups), window.backups / "neutron.json"]
+    files += [window.backups / f"{host}.tar.gz" for host in window.site.cloud_hosts]
+    there = [path for path in files if path.exists()]
+    for path in there:
+        path.rename(path.with_name(f"until-{stamp}-{path.name}"))
+    journal.undo_all()
+    # Last: without the journal's word for it nobody takes it for this change's any more.
+    snapshot = snapshot_path(window.reports)
+    snapshot.rename(snapshot.with_name(f"until-{stamp}-{snapshot.name}"))
+    return len(there) + 1

@@ -1,0 +1,31 @@
+"""The old agents run again."""
+
+from __future__ import annotations
+
+from fixtures.window import Run
+from ovnshift.deployments.packages import AGENT_UNITS, API_UNITS
+from ovnshift.journal import Journal
+from ovnshift.migration import back
+from ovnshift.migration.window import Window
+
+
+def test_the_api_is_back(run: Run, window: Window, journal: Journal) -> None:
+    """Neutron's server runs with LinuxBridge."""
+    stopped = back.of_chapter(journal, "5 retire agents/Neutron's server")
+    steps = [
+        back.StartUnits(window, entry, what="Neutron's server", units=API_UNITS, disabled=False) for entry in stopped
+    ]
+    run(steps, what="of the control hosts")
+
+
+def test_agents_are_back(run: Run, window: Window, journal: Journal) -> None:
+    """The old agents are enabled, run, and are alive by Neutron."""
+    stopped = back.of_chapter(journal, "5 retire agents/agents")
+    steps = [back.StartUnits(window, entry, what="agents", units=AGENT_UNITS, disabled=True) for entry in stopped]
+    run(steps, what="of the hosts", parallel=8)
+    run([back.AgentsAlive(window)] if stopped else [], what="of the agents")
+
+
+def test_metadata_ports_are_deleted(run: Run, window: Window, journal: Journal) -> None:
+    """OVN's metadata ports are deleted, and their addresses free."""
+    run([back.DeleteMetadataPorts(window)] if back.of_chapter(journal, "9 sync") else [], what="of the ports")

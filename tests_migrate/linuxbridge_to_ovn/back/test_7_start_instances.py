@@ -1,0 +1,17 @@
+"""Instances run again."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.window import Run
+from ovnshift.journal import Journal
+from ovnshift.migration import back
+from ovnshift.migration.window import Window
+
+
+@pytest.mark.goes_on
+def test_instances_are_started(run: Run, window: Window, journal: Journal) -> None:
+    """Every instance that ran before runs again, its ports ACTIVE and in their networks' bridges."""
+    steps = back.started_again(window, journal)
+    run(steps, what="of the instances", parallel=window.site.limits.parallel_instances)
