@@ -1,4 +1,4 @@
-"""The conversion of Neutron's rows against Neutron's own: `python -m bench.conversion` (as root; needs the lab's image, but no lab).
+"""The conversion of Neutron's rows against Neutron's own: `python -m bench.conversion` (as root; needs the lab's image).
 
 The image's MariaDB runs in namespaces of its own, on a file system in memory, and holds Neutron's schema as the image's
 `neutron-db-manage` makes it. It is filled with made-up networks and ports as LinuxBridge leaves them, and before each way
@@ -84,8 +84,8 @@ MADE_UP_ID = """
 CREATE FUNCTION kept.id_of(kind VARCHAR(16), number INT) RETURNS VARCHAR(36) CHARACTER SET utf8mb3 DETERMINISTIC
 RETURN INSERT(INSERT(INSERT(INSERT(MD5(CONCAT(kind, number)), 21, 0, '-'), 17, 0, '-'), 13, 0, '-'), 9, 0, '-')
 """
-# Twenty ports a network. The first ports are routers', then come trunks' parents, then subports, and instances' are the rest; every
-# fiftieth of those is bound nowhere. Geneve's range lacks the keys of the last networks.
+# Twenty ports a network. The first ports are routers', then come trunks' parents, then subports, and instances' are the
+# rest; every fiftieth of those is bound nowhere. Geneve's range lacks the keys of the last networks.
 FILL = (
     (
         "INSERT INTO standardattributes (id, resource_type, created_at, updated_at) "
@@ -124,7 +124,8 @@ FILL = (
     ),
     (
         "INSERT INTO ipallocations (port_id, ip_address, subnet_id, network_id) SELECT kept.id_of('port', seq), "
-        "CONCAT('10.', (1 + seq %% %(networks)s) DIV 256, '.', (1 + seq %% %(networks)s) MOD 256, '.', 2 + seq DIV %(networks)s), "
+        "CONCAT('10.', (1 + seq %% %(networks)s) DIV 256, '.', (1 + seq %% %(networks)s) MOD 256, '.', 2 + seq DIV "
+        "%(networks)s), "
         "kept.id_of('subnet', 1 + seq %% %(networks)s), kept.id_of('network', 1 + seq %% %(networks)s) "
         "FROM seq_1_to_1000000 WHERE seq <= %(ports)s"
     ),
@@ -148,8 +149,9 @@ FILL = (
         "WHERE seq <= %(networks)s - %(networks)s DIV 20"
     ),
     (
-        "INSERT INTO ml2_vxlan_endpoints (ip_address, udp_port, host) SELECT CONCAT('172.16.', seq DIV 256, '.', seq MOD 256), 8472, "
-        "CONCAT('compute-', LPAD(seq - 1, 4, '0')) FROM seq_1_to_1000000 WHERE seq <= %(hosts)s"
+        "INSERT INTO ml2_vxlan_endpoints (ip_address, udp_port, host) "
+        "SELECT CONCAT('172.16.', seq DIV 256, '.', seq MOD 256), 8472, CONCAT('compute-', LPAD(seq - 1, 4, '0')) "
+        "FROM seq_1_to_1000000 WHERE seq <= %(hosts)s"
     ),
     (
         "INSERT INTO network_segment_ranges (id, name, `default`, shared, network_type, minimum, maximum, standard_attr_id) "
@@ -511,8 +513,6 @@ def measure(site: Site, ports: int) -> dict[str, Any]:
 
 def inside(sizes: Sequence[int]) -> None:
     """All sizes, in namespaces that are ours; numbers to standard output."""
-    # Who started this one ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run(["mount", "-t", "tmpfs", "-o", "size=80%,mode=0755", "tmpfs", str(PLACE)])
         sys.stderr.write("the image's MariaDB, and Neutron's schema\n")
@@ -589,6 +589,8 @@ def main() -> None:
         cwd=Path(__file__).resolve().parent.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        # Ctrl-C is for this process, which ends the other.
+        start_new_session=True,
     )
     try:
         output, _ = child.communicate()

@@ -218,7 +218,7 @@ class Conflict(OvnshiftError):
 
 @contextmanager
 def _garbage_left() -> Iterator[None]:
-    """Python does not look for garbage meanwhile: among tens of thousands of rows that are all kept, it takes as long as reading them."""
+    """Python does not look for garbage meanwhile; among tens of thousands of rows, all of them kept, that costs much."""
     was_on = gc.isenabled()
     gc.disable()
     try:

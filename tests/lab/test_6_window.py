@@ -18,6 +18,8 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from lab import host
 from lab.blueprint import host_named
+from ovnshift import site as sites
+from ovnshift.migration.guard import CloudLock
 from tests.lab.conftest import SITE, Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.test_2_pre import changed_site
@@ -140,30 +142,13 @@ def test_without_a_baseline_the_window_stays_shut(lab: Lab) -> None:
     assert (database(lab), api_state(lab)) == state
 
 
-def test_a_second_run_at_the_same_time_is_refused(lab: Lab, prepared: PhaseRun) -> None:
+def test_a_second_run_at_the_same_time_is_refused(prepared: PhaseRun) -> None:
     assert prepared.returncode == 0
-    statement = "SELECT GET_LOCK('ovnshift:neutron', 0); SELECT SLEEP(60);"
-    login = ["sudo", "mariadb", "--unbuffered", "-N"]
-    holder = subprocess.Popen(
-        ["ssh", "-F", lab.site["ssh"]["config"], "infra1", "--", *login],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        holder.stdin.write(statement)
-        holder.stdin.flush()
-        assert holder.stdout.readline().strip() == "1"
+    with CloudLock(sites.load(SITE / "site.toml")):
         run = migrate()
-    finally:
-        holder.kill()
-        holder.wait()
-        lab.ssh("infra1", "sudo pkill -x mariadb")
     assert run.returncode == 1
     assert "is being migrated from" in run.output
-    assert not (run.reports / "backups").exists()
+    assert not (run.reports / "backups" / "topology.json").exists()
 
 
 @pytest.fixture(scope="module")
