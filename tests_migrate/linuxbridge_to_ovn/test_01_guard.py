@@ -6,7 +6,7 @@ import datetime
 
 from fixtures.checks import Check
 from ovnshift.hosts.inventory import look_everywhere
-from ovnshift.journal import Journal
+from ovnshift.journal import Journal, State
 from ovnshift.migration import guard
 from ovnshift.migration.window import Window
 
@@ -33,6 +33,19 @@ def test_nobody_else_migrates_this_cloud(window: Window, journal: Journal, check
         remedy="wait until it has ended, or ask who runs it",
     )
     check.note(f"{len(journal.entries())} steps are in the journal of this change")
+
+
+def test_it_is_not_on_its_way_back(journal: Journal, check: Check) -> None:
+    """Nobody has begun to undo this change."""
+    check.demand_none(
+        [
+            entry.title
+            for entry in journal.entries()
+            if entry.chapter.startswith("back ") and entry.state is not State.UNDONE
+        ],
+        "of the steps back were done already",
+        remedy="pytest tests_migrate --rollback carries on with that; the window can be opened again afterwards",
+    )
 
 
 def test_the_baseline_is_of_this_cloud_and_fresh(window: Window, check: Check) -> None:
