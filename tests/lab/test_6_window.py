@@ -27,6 +27,8 @@ from tests.lab.test_2_pre import changed_site
 CHANGE = "tests-window"
 SECONDS = 900
 FULL = "ovnshift-tests-full"
+# The lab as it was before the window, for the tests of the way back.
+STATE = REPORTS / CHANGE / "state-before.json"
 # Of MariaDB's tables those that agents and services write to all the time.
 LIVELY = {"agents", "standardattributes", "ovn_hash_ring", "ml2_vxlan_endpoints", "ha_router_agent_port_bindings"}
 
@@ -64,6 +66,7 @@ def prepared(lab: Lab) -> PhaseRun:
     assert lab.site
     run = run_phase("-m", "pre", change=CHANGE)
     assert run.returncode == 0, run.output[-3000:]
+    STATE.write_text(json.dumps({"rows": steady_rows(lab), "hosts": hosts_units(lab)}), encoding="utf-8")
     return run
 
 
@@ -82,6 +85,40 @@ def hosts_state(lab: Lab) -> dict[str, str]:
     script = (
         "ip netns list | cut -d' ' -f1 | sort; ip -br link | awk '{print $1}' | sort; "
         "systemctl list-units --plain --no-legend --state=active 'neutron*' 'ovn*' 'openvswitch*' 'nova*' | awk '{print $1}'; "
+        "sudo find /etc/neutron /etc/nova /etc/default -type f -exec sha256sum {} + | sort -k2"
+    )
+    return {name: lab.ssh(name, script).stdout for name in ("infra1", "infra2", "infra3", "compute1", "compute2")}
+
+
+STEADY = """
+SELECT name, mtu FROM networks WHERE name NOT LIKE 'HA network%' AND name NOT LIKE '{made}' ORDER BY 1;
+SELECT n.name, s.network_type, s.physical_network, s.segmentation_id FROM networksegments s JOIN networks n ON n.id = s.network_id
+    WHERE n.name NOT LIKE 'HA network%' AND n.name NOT LIKE '{made}' ORDER BY 1;
+SELECT p.name, b.host, b.vif_type, b.vif_details FROM ml2_port_bindings b JOIN ports p ON p.id = b.port_id
+    WHERE p.device_owner LIKE 'compute%' ORDER BY 1;
+SELECT p.name, l.host, l.driver FROM ml2_port_binding_levels l JOIN ports p ON p.id = l.port_id
+    WHERE p.device_owner LIKE 'compute%' ORDER BY 1;
+SELECT r.name, e.ha, r.admin_state_up, a.provider_name FROM routers r JOIN router_extra_attributes e ON e.router_id = r.id
+    LEFT JOIN providerresourceassociations a ON a.resource_id = r.id ORDER BY 1;
+SELECT DISTINCT device_owner FROM ports ORDER BY 1;
+SELECT COUNT(*) FROM ml2_geneve_allocations WHERE allocated;
+""".format(made="%-made-%")
+
+
+def steady_rows(lab: Lab) -> list[str]:
+    """Rows that are the same before the window and after the way back: what agents make anew has other ids."""
+    result = lab.ssh("infra1", "sudo mariadb --batch --skip-column-names neutron", stdin=STEADY)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def hosts_units(lab: Lab) -> dict[str, str]:
+    """Units that run and are enabled, bridges, and files of the configuration."""
+    script = (
+        "systemctl list-units --plain --no-legend --state=active 'neutron*' 'ovn*' 'openvswitch*' 'nova*' | awk '{print $1}'; "
+        "systemctl list-unit-files --no-legend --state=enabled 'neutron*' 'ovn*' 'openvswitch*' 'nova*' | awk '{print $1}'; "
+        "ip -br link | awk '{print $1}' | grep -c ^br-; ip netns list | grep -c ovnmeta; "
+        "ip -br address show eth1; "
         "sudo find /etc/neutron /etc/nova /etc/default -type f -exec sha256sum {} + | sort -k2"
     )
     return {name: lab.ssh(name, script).stdout for name in ("infra1", "infra2", "infra3", "compute1", "compute2")}
