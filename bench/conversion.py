@@ -254,7 +254,7 @@ def start() -> Site:
         directory.mkdir()
     layers = f"lowerdir={image.directory() / 'rootfs'},upperdir={upper},workdir={work}"
     run(["mount", "-t", "overlay", "overlay", "-o", layers, str(ROOT)])
-    run(["mount", "--rbind", "/dev", str(ROOT / "dev")])
+    run(["mount", "--bind", "/dev", str(ROOT / "dev")])
     run(["mount", "-t", "proc", "proc", str(ROOT / "proc")])
     run(["ip", "link", "set", "lo", "up"])
     owner = (ROOT / "var/lib/mysql").stat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from openstack.connection import Connection
+from openstack.exceptions import ConflictException
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from lab import host
@@ -193,6 +195,8 @@ def full_subnet(lab: Lab, prepared: PhaseRun) -> Iterator[Callable[[], None]]:
     """A subnet without a free address, made after the readiness checks: OVN's metadata port finds no place in it."""
     assert prepared.returncode == 0
     network = lab.cloud().network
+    for old in network.networks(name=FULL):
+        remove(lab.cloud(), old.id)
     made = network.create_network(name=FULL)
     subnet = network.create_subnet(name=FULL, network_id=made.id, ip_version=4, cidr="10.99.99.0/29")
 
@@ -200,12 +204,13 @@ def full_subnet(lab: Lab, prepared: PhaseRun) -> Iterator[Callable[[], None]]:
         used = {fixed["ip_address"] for port in network.ports(network_id=made.id) for fixed in port.fixed_ips}
         wanted = {f"10.99.99.{number}" for number in range(2, 7)}
         for address in wanted - used:
-            network.create_port(
-                name=FULL, network_id=made.id, fixed_ips=[{"subnet_id": subnet.id, "ip_address": address}]
-            )
+            # The DHCP agents take theirs meanwhile.
+            with contextlib.suppress(ConflictException):
+                network.create_port(
+                    name=FULL, network_id=made.id, fixed_ips=[{"subnet_id": subnet.id, "ip_address": address}]
+                )
         return sorted(wanted - used)
 
-    # The DHCP agents take theirs meanwhile.
     Retrying(retry=retry_if_result(bool), stop=stop_after_delay(60), wait=wait_fixed(1))(fill)
 
     def make_room() -> None:
