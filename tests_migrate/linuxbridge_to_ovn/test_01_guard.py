@@ -22,6 +22,17 @@ def test_the_window_is_open(window: Window, check: Check) -> None:
     )
 
 
+def test_the_site_file_says_enough(window: Window, check: Check) -> None:
+    """The site file names the control hosts, where Neutron's server and its sync tool are, and a deployer that this can run."""
+    site = window.site
+    check.demand(site.group("control"), "groups.control is empty", remedy="name the hosts that Neutron's server runs on")
+    check.demand(
+        site.deployment.kind == "packages",
+        f"deployment.kind {site.deployment.kind} can't be run yet",
+        remedy='deploy with kind = "packages" and a playbook of your own',
+    )
+
+
 def test_nobody_else_migrates_this_cloud(window: Window, journal: Journal, check: Check) -> None:
     """Nobody else's migration or sync is running; this run has the cloud's lock."""
     found, errors = look_everywhere(window.fleet, window.site.cloud_hosts)
