@@ -147,24 +147,26 @@ def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None], playbo
     command = command_for(site, playbook)
     place = str(playbook)
     site.check_way()
-    log.parent.mkdir(parents=True, exist_ok=True)
+    said = _Said(say)
+    process = None
     try:
-        process = subprocess.Popen(
-            [_program(command[0]), *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_environment(home),
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise _missing(place, command[0]) from error
-    last: collections.deque[str] = collections.deque(maxlen=KEEP_LINES)
-    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
-            complete = _stream(process, time.monotonic() + site.limits.deploy_seconds, stream.write, last, say)
+            process = subprocess.Popen(
+                [_program(command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=_environment(home),
+                start_new_session=True,
+            )
+            complete = _stream(process, time.monotonic() + site.limits.deploy_seconds, stream.write, said)
         if complete:
             process.wait(timeout=STOP_SECONDS)
+    except FileNotFoundError as error:
+        if process is None and error.filename != str(log):
+            raise _missing(place, command[0]) from error
+        raise DeploymentError(str(log), f"can't be written: {error.strerror}", "see its directory") from error
     except OSError as error:
         raise DeploymentError(
             str(log), f"can't be written: {error.strerror}", "make room; the playbook was stopped, run this again"
@@ -172,31 +174,45 @@ def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None], playbo
     except subprocess.TimeoutExpired as error:
         raise DeploymentError(place, "closed its output and did not end", f"see {log}, and run this again") from error
     finally:
-        _stop(process)
+        if process is not None:
+            _stop(process)
     if not complete:
         raise DeploymentError(
             place,
-            f"was not done in {site.limits.deploy_seconds:.0f} s and was stopped; last: {' | '.join(list(last)[-3:])}",
+            f"was not done in {site.limits.deploy_seconds:.0f} s and was stopped; last: {' | '.join(said.last)}",
             f"see {log}; it can be run again, and limits.deploy_seconds can be raised",
         )
     if process.returncode != 0:
-        wrong = [line for line in last if re.match(r"(fatal|failed|ERROR)|\[ERROR\]", line)] or list(last)[-3:]
         raise DeploymentError(
             place,
-            f"ended with {process.returncode}: {' | '.join(wrong)[:600]}",
+            f"ended with {process.returncode}: {' | '.join(said.wrong or said.last)[:600]}",
             f"see {log}, mend it, and run this again: the playbook is run again as a whole",
         )
-    recap = [line for line in last if re.search(r"ok=\d+", line)]
-    return "; ".join(re.sub(r" +", " ", line) for line in recap)
+    return "; ".join(said.recap)
 
 
-def _stream(
-    process: subprocess.Popen[bytes],
-    deadline: float,
-    keep: Callable[[bytes], object],
-    last: collections.deque[str],
-    say: Callable[[str], None],
-) -> bool:
+class _Said:
+    """What of a playbook's output is worth telling: what failed first, the recap, and the last lines."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.wrong: list[str] = []
+        self.recap: list[str] = []
+        self.last: collections.deque[str] = collections.deque(maxlen=3)
+
+    def take(self, line: str) -> None:
+        """One line of it."""
+        if line:
+            self.last.append(line)
+        if re.match(r"(fatal|failed|ERROR)|\[ERROR\]", line) and len(self.wrong) < KEEP_LINES:
+            self.wrong.append(line)
+        if re.search(r" : ok=\d+", line):
+            self.recap.append(re.sub(r" +", " ", line))
+        if re.match(r"(PLAY|TASK|RUNNING|fatal|failed|changed)", line):
+            self._say(line.rstrip(" *")[:200])
+
+
+def _stream(process: subprocess.Popen[bytes], deadline: float, keep: Callable[[bytes], object], said: _Said) -> bool:
     """Whether it ended before the deadline."""
     assert process.stdout is not None
     rest = b""
@@ -210,11 +226,8 @@ def _stream(
                 return True
             keep(data)
             *lines, rest = (rest + data).split(b"\n")
-            for line in (each.decode("utf-8", "replace").rstrip() for each in lines):
-                if line:
-                    last.append(line)
-                if re.match(r"(PLAY|TASK|RUNNING|fatal|failed|changed)", line):
-                    say(line.rstrip(" *")[:200])
+            for line in lines:
+                said.take(line.decode("utf-8", "replace").rstrip())
     return False
 
 

@@ -113,7 +113,9 @@ def _metadata_ports(topology: Topology, north: North) -> Iterable[str]:
             other = north.switch_ports.get(port.id)
             if other is not None and other.type != "localport":
                 yield f"metadata port {port.label} has type {other.type or 'none'} in OVN, not localport"
-            with_dhcp = {id_ for id_ in network.subnet_ids if id_ in topology.subnet and topology.subnet[id_].dhcp}
+            subnets = [topology.subnet[id_] for id_ in network.subnet_ids if id_ in topology.subnet]
+            # ovn_client.py, update_metadata_port
+            with_dhcp = {subnet.id for subnet in subnets if subnet.dhcp and subnet.ip_version == 4}
             if missing := with_dhcp - {fixed.subnet_id for fixed in port.fixed_ips}:
                 yield f"metadata port of {network.label} has no address in subnet {', '.join(sorted(missing))}"
 
@@ -164,7 +166,7 @@ def _nats(topology: Topology, north: North) -> Iterable[str]:
                 for fixed in port.fixed_ips:
                     subnet = topology.subnet[fixed.subnet_id]
                     if subnet.ip_version == 4:
-                        wanted.add(f"{router.id} snat {external[0]} {subnet.cidr}")
+                        wanted |= {f"{router.id} snat {address} {subnet.cidr}" for address in external}
     found = {
         f"{nat.router.removeprefix('neutron-')} {nat.type} {nat.external_ip} {nat.logical_ip}" for nat in north.nats
     }
@@ -219,10 +221,14 @@ def _dhcp(topology: Topology, north: North) -> Iterable[str]:
     for id_, options in north.dhcp_options.items():
         if "port_id" not in options.external_ids and "subnet_id" in options.external_ids:
             found.setdefault(options.external_ids["subnet_id"], []).append(id_)
-    wanted = {subnet.id: subnet for subnet in topology.subnets if subnet.dhcp}
+    # neutron.common.ovn.utils: guests make their addresses themselves there (SLAAC).
+    wanted = {each.id: each for each in topology.subnets if each.dhcp and each.ipv6_address_mode != "slaac"}
     yield from _both_ways("DHCP options of subnet", wanted, found)
     for id_ in wanted.keys() & found.keys():
         subnet = wanted[id_]
+        if len(found[id_]) > 1:
+            yield f"subnet {subnet.label} has {len(found[id_])} rows of DHCP options"
+            continue
         options = north.dhcp_options[found[id_][0]]
         if options.cidr != subnet.cidr:
             yield f"DHCP options of subnet {subnet.label} are for {options.cidr}"

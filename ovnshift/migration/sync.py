@@ -57,7 +57,15 @@ def read_log(text: str) -> SyncLog:
     errors: list[str] = []
     found: list[str] = []
     completed = set()
+    # In Zed the warning of a provider port that OVN has and Neutron has not is put together wrongly; Python's logging prints the
+    # message in a block of its own then, between these two lines.
+    broken = False
     for line in (_COLOUR.sub("", each) for each in text.splitlines()):
+        broken = (broken or line.startswith("--- Logging error ---")) and not line.startswith("Arguments:")
+        if broken:
+            if line.startswith("Message:"):
+                found.append(line.removeprefix("Message:").strip().strip("'\""))
+            continue
         match = _LINE.match(line)
         if match is None:
             if line.startswith("Traceback"):
@@ -93,14 +101,15 @@ def run_sync(window: Window, mode: str) -> SyncLog:
     files.write_atomically(path, text.encode())
     log = read_log(text)
     if result.returncode != 0 or log.errors or not log.completed:
-        what = (
-            f"the sync ended with {result.returncode}"
-            if result.returncode
-            else f"the sync's log has {len(log.errors)} errors"
-        )
-        if not log.errors and not result.returncode:
-            what = "the sync did not go through both databases"
-        raise NotReady(Finding(what, (*log.errors[:20], *text.splitlines()[-3:]), f"see {path}"))
+        what = f"the sync ended with {result.returncode}"
+        if log.errors:
+            what += (
+                f", and its log has {len(log.errors)} errors" if len(log.errors) > 1 else ", and its log has an error"
+            )
+        elif not log.completed:
+            what += ", and did not go through both databases"
+        said = log.errors[:20] or tuple(_COLOUR.sub("", line) for line in text.splitlines()[-3:])
+        raise NotReady(Finding(what, said, f"mend the cause, and run this again; all of it is in {path}"))
     return log
 
 

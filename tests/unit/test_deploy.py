@@ -148,7 +148,6 @@ def test_a_playbook_that_ansible_does_not_understand_is_told(playbook: Playbook,
     assert "no_such_module" in log.read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(reason="packages.deploy keeps the last 40 lines only, and a recap has a line a host", strict=True)
 def test_among_many_hosts_the_one_that_failed_is_told(playbook: Playbook, log: Path, home: Path) -> None:
     site = playbook(
         """\
@@ -239,7 +238,6 @@ def test_a_log_for_which_there_is_no_room_is_told(playbook: Playbook, home: Path
     assert "make room" in caught.value.next_step
 
 
-@pytest.mark.xfail(reason="packages.deploy makes the log's directory outside of its try", raises=OSError, strict=True)
 def test_a_log_whose_directory_can_not_be_made_is_told(playbook: Playbook, tmp_path: Path, home: Path) -> None:
     site = playbook(HANGS.format(tmp_path=tmp_path))
     (tmp_path / "file").write_text("", encoding="utf-8")

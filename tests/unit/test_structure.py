@@ -741,9 +741,6 @@ def test_each_segment_of_a_network_has_its_localnet() -> None:
 # What Neutron's OVN driver does by ovn_client.py: is_dhcp_options_ignored, update_metadata_port, update_nat_rules
 
 
-@pytest.mark.xfail(
-    reason="structure._dhcp wants DHCP options of SLAAC subnets, which Neutron never writes", strict=True
-)
 def test_a_subnet_whose_addresses_guests_make_themselves_has_no_dhcp_options() -> None:
     cloud = Cloud()
     cloud.subnets_are(cloud.six, dhcp=True, ipv6_address_mode="slaac")
@@ -751,7 +748,6 @@ def test_a_subnet_whose_addresses_guests_make_themselves_has_no_dhcp_options() -
     assert missing == []
 
 
-@pytest.mark.xfail(reason="structure._metadata_ports wants an address in IPv6 subnets too", strict=True)
 def test_a_metadata_port_needs_addresses_in_ipv4_subnets_only() -> None:
     cloud = Cloud()
     cloud.subnets_are(cloud.six, dhcp=True, ipv6_address_mode="dhcpv6-stateful")
@@ -760,7 +756,6 @@ def test_a_metadata_port_needs_addresses_in_ipv4_subnets_only() -> None:
     assert wrong(cloud, ovn) == []
 
 
-@pytest.mark.xfail(reason="structure._nats knows SNAT to the first external address only", strict=True)
 def test_a_router_has_snat_for_each_of_its_external_addresses() -> None:
     cloud = Cloud()
     cloud.router_is(external_addresses=("198.51.100.7", "198.51.100.8"))
@@ -769,7 +764,6 @@ def test_a_router_has_snat_for_each_of_its_external_addresses() -> None:
     assert wrong(cloud, ovn) == []
 
 
-@pytest.mark.xfail(reason="structure._dhcp looks at the first DHCP options of a subnet only", strict=True)
 def test_double_dhcp_options_of_a_subnet_are_named() -> None:
     cloud = Cloud()
     ovn = rows(cloud)

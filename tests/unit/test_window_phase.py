@@ -16,7 +16,9 @@ from tests.unit.test_site import GOOD
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 CHAPTERS = "tests_migrate/linuxbridge_to_ovn"
-WHOLE = "the window is run as a whole, since each chapter rests on those before it: pytest tests_migrate"
+WHOLE = (
+    "the window is run as a whole and in its order, since each chapter rests on those before it: pytest tests_migrate"
+)
 
 
 def started(directory: Path, *arguments: str) -> Done:
@@ -252,9 +254,6 @@ def test_a_plan_does_not_write_over_the_windows_report(window: Window) -> None:
     assert {name: after[name] for name in before} == before
 
 
-@pytest.mark.xfail(
-    reason="what is refused after collection writes an empty migrate.html over the window's", strict=True
-)
 def test_what_is_refused_does_not_write_over_the_windows_report(window: Window) -> None:
     window.run()
     before = {path.name: path.read_bytes() for path in window.reports.iterdir()}
@@ -309,7 +308,6 @@ def test_chapters_keep_their_order_whatever_failed_the_last_time(window: Window)
     assert list(first) == list(again) == list(ALL_WELL)
 
 
-@pytest.mark.xfail(reason="order.py does not see that pytest put what failed the last time first", strict=True)
 def test_nothing_puts_a_later_chapter_first(window: Window) -> None:
     window.chapter("02_middle", 'def test_between(check):\n    """The step between."""\n    assert not "this"\n')
     window.run()
@@ -317,7 +315,6 @@ def test_nothing_puts_a_later_chapter_first(window: Window) -> None:
     assert done.returncode == pytest.ExitCode.USAGE_ERROR or list(became) == list(ALL_WELL)
 
 
-@pytest.mark.xfail(reason="order.py sees what is deselected, and not which files are ignored", strict=True)
 @pytest.mark.parametrize(
     "option", [f"--ignore={CHAPTERS}/test_01_first.py", "--ignore-glob=*/test_01_*"], ids=["path", "pattern"]
 )
@@ -326,7 +323,6 @@ def test_a_chapter_that_is_ignored_is_refused(window: Window, option: str) -> No
     refused(done, WHOLE)
 
 
-@pytest.mark.xfail(reason="a test that pytest only set up counts as passed", strict=True)
 @pytest.mark.parametrize("option", ["--setup-only", "--setup-plan"])
 def test_what_was_only_set_up_was_not_done(window: Window, tmp_path: Path, option: str) -> None:
     done, _ = window.run("tests_migrate", option)
