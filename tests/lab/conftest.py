@@ -99,6 +99,10 @@ def before(lab_command: LabCommand) -> MachineState:
 @pytest.fixture(scope="session")
 def lab(lab_command: LabCommand, before: MachineState, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The lab, up. Taken down at the end, whatever happened in between."""
+    if KEEP and Path("/sys/class/net", blueprint.LAB_VETH).exists():
+        # As it is: in the middle of a window nothing of what `up` waits for is there.
+        yield Lab(lab_command, before, "")
+        return
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         sys.stdout.write("\nbringing the lab up (the first time on a machine this takes about ten minutes)\n")
         sys.stdout.flush()
