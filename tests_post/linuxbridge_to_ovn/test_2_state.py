@@ -173,7 +173,7 @@ def test_hosts_are_clean(window: Window, check: Check) -> None:
         window.agent_hosts,
         lambda host: host.run("systemctl", "list-units", "--plain", "--no-legend", "--state=active", *OLD_UNITS).text,
     )
-    # OVN's metadata agent calls its veths tap… too (neutron/agent/ovn/metadata/agent.py, get_veth_name); they are ports of br-int.
+    # OVN's metadata agent calls its veths tap… too (agent/ovn/metadata/agent.py, get_veth_name); they are ports of br-int.
     plugged, others = window.fleet.each(
         window.agent_hosts, lambda host: host.check("ovs-vsctl", "--timeout=10", "list-ports", "br-int").split()
     )
