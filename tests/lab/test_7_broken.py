@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab.conftest import Lab
 from tests.lab.phase_runs import PhaseRun, run_phase
+from tests.lab.test_2_pre import changed_site
 from tests.lab.test_6_window import CHANGE, SECONDS
 
 FLOATING_IP = "192.168.100.215"
@@ -32,7 +33,14 @@ def migrated(lab: Lab) -> None:
 
 
 @pytest.fixture(scope="module")
-def four_breakages(lab: Lab, migrated: None) -> Iterator[PhaseRun]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The lab's, that waits less for what does not come."""
+    limits = "[limits]\nstart_seconds = 60.0\nsettle_seconds = 30.0\n"
+    return f"--site={changed_site(tmp_path_factory.mktemp('broken'), ('[limits]\n', limits))}"
+
+
+@pytest.fixture(scope="module")
+def four_breakages(lab: Lab, migrated: None, site: str) -> Iterator[PhaseRun]:
     """A wrong bridge mapping, a lost NAT entry, a chassis whose controller is stopped, a binding row set back."""
     del migrated
     network = lab.cloud().network
@@ -47,7 +55,7 @@ def four_breakages(lab: Lab, migrated: None) -> Iterator[PhaseRun]:
     rows = f"UPDATE neutron.ml2_port_bindings SET vif_type = '{{}}' WHERE port_id = '{port.id}'"  # noqa: S608, an id of the lab
     run(lab, "infra1", "sudo mariadb", stdin=rows.format("bridge"))
     try:
-        yield run_phase("tests_post", change=CHANGE, timeout=SECONDS)
+        yield run_phase("tests_post", site, change=CHANGE, timeout=SECONDS)
     finally:
         run(lab, "infra1", "sudo mariadb", stdin=rows.format("ovs"))
         run(lab, "compute2", "sudo systemctl start ovn-controller")
@@ -90,7 +98,7 @@ def test_evidence_is_in_the_report(four_breakages: PhaseRun) -> None:
 
 
 @pytest.fixture(scope="module")
-def dropped_group(lab: Lab, four_breakages: PhaseRun) -> Iterator[tuple[PhaseRun, str]]:
+def dropped_group(lab: Lab, four_breakages: PhaseRun, site: str) -> Iterator[tuple[PhaseRun, str]]:
     """The port group of the instances' security group is dropped: nothing lets them be reached any more."""
     assert four_breakages.returncode == 1
     network = lab.cloud().network
@@ -98,7 +106,7 @@ def dropped_group(lab: Lab, four_breakages: PhaseRun) -> Iterator[tuple[PhaseRun
     group = f"pg_{port.security_group_ids[0].replace('-', '_')}"
     northbound(lab, f"pg-del {group}")
     try:
-        yield run_phase("tests_post", change=CHANGE, timeout=SECONDS), group
+        yield run_phase("tests_post", site, change=CHANGE, timeout=SECONDS), group
     finally:
         tool = "sudo runuser -u neutron -- neutron-ovn-db-sync-util --config-file /etc/neutron/neutron.conf"
         run(lab, "infra1", f"{tool} --config-file /etc/neutron/plugins/ml2/ml2_conf.ini --ovn-neutron_sync_mode repair")
