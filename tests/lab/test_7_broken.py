@@ -35,8 +35,8 @@ def migrated(lab: Lab) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The lab's, that waits less for what does not come."""
-    limits = "[limits]\nstart_seconds = 60.0\nsettle_seconds = 30.0\n"
-    return f"--site={changed_site(tmp_path_factory.mktemp('broken'), ('[limits]\n', limits))}"
+    shorter = ("[limits]\n", "[limits]\nstart_seconds = 60.0\nsettle_seconds = 30.0\n")
+    return f"--site={changed_site(tmp_path_factory.mktemp('broken'), shorter)}"
 
 
 @pytest.fixture(scope="module")
