@@ -83,7 +83,7 @@ def test_a_lost_nat_entry_is_named(four_breakages: PhaseRun) -> None:
 def test_a_stopped_controller_is_named(four_breakages: PhaseRun) -> None:
     """It takes its chassis out of the southbound database when it ends."""
     assert "no chassis has the host name compute2" in four_breakages.results["test_chassis_and_tunnels_are_right"][1]
-    assert "OVN controller on compute2" in four_breakages.results["test_only_ovns_agents_are_left"][1]
+    assert "agent on compute2" in four_breakages.results["test_only_ovns_agents_are_left"][1]
 
 
 def test_a_binding_that_was_set_back_is_named(four_breakages: PhaseRun) -> None:
