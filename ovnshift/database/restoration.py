@@ -13,6 +13,10 @@ from ovnshift.database.conversion import BATCH, Conflict, RowChange, Value
 
 Key = tuple[Value, ...]
 
+# What is in use follows from the segments that there are now, and is set by the rules below; networks that came or went since are
+# nobody's conflict. Rows that were made for keys outside of vni_ranges are removed again.
+DERIVED = frozenset({"ml2_geneve_allocations", "ml2_vxlan_allocations"})
+
 # What is still OVN's, in the order in which a person would look: (what, how many, the statement that changes it).
 SINCE: tuple[tuple[str, str, str], ...] = (
     (
@@ -121,6 +125,9 @@ def sort(connection: pymysql.Connection[DictCursor], changes: Iterable[RowChange
 def _sort_one(change: RowChange, now: Mapping[Key, Mapping[str, Value]], found: Sorted) -> None:
     made = now.get(_key(change, change.after))
     was = now.get(_key(change, change.before))
+    if change.table in DERIVED:
+        (found.ours if change.before is None and made is not None else found.back).append(change)
+        return
     if change.after is None:
         (found.ours if was is None else found.back).append(change)
     elif made is not None and all(made[name] == value for name, value in change.after.items()):
