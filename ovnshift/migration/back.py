@@ -285,7 +285,7 @@ class RestoreConfiguration(Step):
 
     def do(self, found: Any) -> None:
         del found
-        arguments = ("--extract", "--gzip", "--file=-", "--directory=/", self.EXCLUDED, "--unlink-first")
+        arguments = ("--extract", "--gzip", "--file=-", "--directory=/", self.EXCLUDED)
         self._window.fleet[self._host].check("tar", *arguments, stdin=self._content())
 
     def prove(self) -> list[str]:

@@ -29,9 +29,10 @@ class PhaseRun:
 
 def run_phase(*arguments: str, change: str, timeout: float = 400) -> PhaseRun:
     """Run pytest with these arguments for a change."""
-    name = (
-        "plan" if "--plan" in arguments else next((p for p in ("migrate", "post") if f"tests_{p}" in arguments), "pre")
-    )
+    phase = next((each for each in ("migrate", "post") if f"tests_{each}" in arguments), "pre")
+    name = "rollback" if "--rollback" in arguments else phase
+    if "--plan" in arguments:
+        name = "plan" if name == "migrate" else f"{name}-plan"
     reports = REPORTS / change
     junit = reports / f"{name}.xml"
     junit.unlink(missing_ok=True)
