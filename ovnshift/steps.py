@@ -12,6 +12,10 @@ from ovnshift.journal import Entry, Journal, JournalError, State
 from ovnshift.report.result import Finding, NotReady
 
 
+class Gone(OvnshiftError):
+    """What a step is about was deleted meanwhile, by whoever owns it; there is nothing to do to it any more."""
+
+
 class Step(abc.ABC):
     """One action.
 
@@ -20,6 +24,7 @@ class Step(abc.ABC):
         key: names it within the journal, the same each time; has the id of the object concerned, not its name.
         title: for people.
         irreversible: why it can't be undone; empty where it can.
+        may_be_gone: whether it is about one object that its owner may delete meanwhile.
         settled_by: beginnings of ids of later steps. Once one of these has begun, what this step did is not looked at again:
             the later one has changed the cloud so that it can't be seen any more, or is undone on purpose. Its own id means that
             it is done once and for all.
@@ -27,6 +32,7 @@ class Step(abc.ABC):
 
     chapter: str
     irreversible: ClassVar[str] = ""
+    may_be_gone: ClassVar[bool] = False
     settled_by: tuple[str, ...] = ()
     key: str
     title: str
@@ -97,6 +103,16 @@ class Runner:
             for line in step.plan():
                 self._say(line)
             return None
+        try:
+            return self._run(step)
+        except Gone as gone:
+            if not step.may_be_gone:
+                raise
+            self._say(f"{step.title}: {gone.problem}")
+            self._journal.already(step.id, step.chapter, step.title, [gone.problem])
+            return self._journal.entry(step.id)
+
+    def _run(self, step: Step) -> Entry | None:
         before = self._journal.entry(step.id)
         if before is not None and before.state in {State.DONE, State.ALREADY} and self._is_settled(step):
             self._say(f"{step.title}: done at {before.ended_at}")

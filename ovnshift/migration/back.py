@@ -429,6 +429,7 @@ class DeleteMetadataPorts(Step):
 class RouterBack(Step):
     """A router that was HA is so again, with one active agent."""
 
+    may_be_gone = True
     chapter = NETWORKS
     irreversible = FORWARD
 
@@ -484,6 +485,7 @@ class RouterBack(Step):
 class MtuBack(Step):
     """A network has the MTU that it had."""
 
+    may_be_gone = True
     chapter = NETWORKS
     irreversible = FORWARD
 

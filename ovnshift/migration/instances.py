@@ -30,6 +30,7 @@ TRANSIENT = (
 class StopInstance(Step):
     """An instance that runs is stopped; one that does not stays as it is."""
 
+    may_be_gone = True
     chapter = STOP
 
     def __init__(self, window: Window, instance: Instance) -> None:

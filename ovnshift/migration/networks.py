@@ -59,6 +59,7 @@ def mtu_on_geneve(window: Window, network: Network, underlay_mtu: int) -> int:
 class LowerMtu(Step):
     """A tunnelled network's MTU, so that Geneve's longer header fits too. Guests take it when they boot or renew."""
 
+    may_be_gone = True
     chapter = CHAPTER
     settled_by = (RETIRE,)
 
@@ -111,6 +112,7 @@ class LowerMtu(Step):
 class MakeRouterPlain(Step):
     """An HA router becomes a plain one: Neutron takes away its HA ports, HA network and VRID, which OVN has no use for."""
 
+    may_be_gone = True
     chapter = CHAPTER
     settled_by = (RETIRE,)
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovnshift import files
-from ovnshift.cloud import CloudError
 from ovnshift.deployments import packages
 from ovnshift.deployments.packages import API_UNITS
 from ovnshift.migration.structure import differences
-from ovnshift.migration.window import Window, ask, wait_until
+from ovnshift.migration.window import Window, wait_until
 from ovnshift.ovn import North, northbound, southbound
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -303,12 +302,3 @@ class StructureFits(Step):
             every=3.0,
         )
         return counted
-
-
-def api_answers(window: Window) -> bool:
-    """Whether Neutron's API answers."""
-    try:
-        ask("Neutron", "its version", lambda: list(window.network.agents()))
-    except CloudError:
-        return False
-    return True

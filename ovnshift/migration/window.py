@@ -22,6 +22,7 @@ from ovnshift.hosts import Fleet
 from ovnshift.journal import Entry, State, entries_of
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.site import Site
+from ovnshift.steps import Gone
 
 TOPOLOGY_VERSION = 1
 POLL_SECONDS = 1.0
@@ -167,9 +168,15 @@ def ask(place: str, what: str, call: Callable[..., Answer], *arguments: Any) -> 
     """Ask an API, with a few tries for what passes by itself.
 
     Raises:
+        Gone: there is no such object.
         CloudError: it refused, or failed several times.
     """
-    return cloud.retried(place, what, functools.partial(call, *arguments))
+    try:
+        return cloud.retried(place, what, functools.partial(call, *arguments))
+    except CloudError as error:
+        if isinstance(error.__cause__, openstack.exceptions.NotFoundException):
+            raise Gone(place, f"{what}: it was deleted since", "nothing, if its owner meant it") from error
+        raise
 
 
 def wait_until(

@@ -16,7 +16,7 @@ import pytest
 from ovnshift.errors import OvnshiftError
 from ovnshift.journal import Journal, JournalError, State
 from ovnshift.report.result import NotReady
-from ovnshift.steps import Runner, Step
+from ovnshift.steps import Gone, Runner, Step
 from tests.unit.test_steps import Burn, Write
 
 HERE = ("lab", "http://192.0.2.1:5000")
@@ -456,3 +456,34 @@ def test_many_steps_side_by_side_share_one_journal(journal: Journal, path: Path)
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         rows = other.execute("SELECT step, state, attempts, ended_at >= begun_at FROM steps").fetchall()
     assert sorted(rows) == [(f"many/step/{number:03}", "done", 1, 1) for number in range(208)]
+
+
+class OfSomebody(Watched):
+    """A step about an object that its owner deletes."""
+
+    may_be_gone = True
+
+    def is_done(self) -> bool:
+        raise Gone("Neutron", "network 1: it was deleted since", "nothing")
+
+
+class OfNobody(OfSomebody):
+    may_be_gone = False
+
+
+def test_what_its_owner_has_deleted_needs_nothing_more(
+    tmp_path: Path, journal: Journal, runner: Runner, said: list[str]
+) -> None:
+    step = OfSomebody(tmp_path / "0", "new")
+    entry = runner.run(step)
+    assert entry is not None
+    assert entry.state is State.ALREADY
+    assert entry.proof == ["network 1: it was deleted since"]
+    assert "it was deleted since" in said[-1]
+    assert not (tmp_path / "0").exists()
+    assert journal.entry(step.id) == entry
+
+
+def test_what_nobody_can_delete_is_missing(tmp_path: Path, runner: Runner) -> None:
+    with pytest.raises(Gone, match="deleted since"):
+        runner.run(OfNobody(tmp_path / "0", "new"))
