@@ -17,7 +17,10 @@ What each way leaves behind is compared, and a difference ends the run.
 from __future__ import annotations
 
 import argparse
+import functools
+import gc
 import json
+import operator
 import os
 import secrets
 import signal
@@ -25,8 +28,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,6 +56,8 @@ LEAST_FOR_ONCE = 5_000
 RUNS = 3
 NEUTRON_SECONDS = 3600
 START_SECONDS = 60
+# As a server of so many ports has at least; the package's default of 128 MiB is too small for them.
+POOL = "1G"
 
 # Always there, and nobody's checkout is in it: a file system in memory is mounted over it, in our mount namespace only.
 PLACE = Path("/dev/shm")
@@ -222,10 +228,39 @@ config.init(["--config-file", "{CONFIG}"])
 orm.configure_mappers()
 with api.CONTEXT_READER.using(context.get_admin_context()) as session:
     session.execute(text("SELECT 1"))
-begin = time.monotonic()
+begin = time.monotonic(), time.process_time()
 db_migration.migrate_neutron_database_to_ovn()
-print(time.monotonic() - begin)
+print(time.monotonic() - begin[0], time.process_time() - begin[1])
 """
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds on the clock, and seconds of processors: this process's and MariaDB's together."""
+
+    clock: float
+    processors: float
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.clock + other.clock, self.processors + other.processors)
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.clock - other.clock, self.processors - other.processors)
+
+
+def now() -> Spent:
+    """What was spent until now; of the clock and of this process only the difference of two means anything."""
+    server = int((ROOT / "run/mysqld/mysqld.pid").read_text(encoding="ascii"))
+    # The name, in parentheses, may hold blanks; then utime is the 12th field, stime the 13th (proc(5)).
+    fields = Path(f"/proc/{server}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return Spent(time.monotonic(), time.process_time() + ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def median(several: Iterable[Spent]) -> Spent:
+    """Of each kind of seconds by itself."""
+    clocks, processors = zip(*((each.clock, each.processors) for each in several), strict=True)
+    return Spent(statistics.median(clocks), statistics.median(processors))
 
 
 @dataclass(frozen=True)
@@ -262,8 +297,12 @@ def start() -> Site:
     sockets.mkdir(exist_ok=True)
     os.chown(sockets, owner.st_uid, owner.st_gid)
     with (PLACE / "mariadbd.log").open("wb") as log:
-        character_set = ["--character-set-server=utf8mb3", "--collation-server=utf8mb3_general_ci"]
-        command = ["chroot", str(ROOT), "mariadbd", "--user=mysql", "--bind-address=127.0.0.1", *character_set]
+        options = [
+            "--character-set-server=utf8mb3",
+            "--collation-server=utf8mb3_general_ci",
+            f"--innodb-buffer-pool-size={POOL}",
+        ]
+        command = ["chroot", str(ROOT), "mariadbd", "--user=mysql", "--bind-address=127.0.0.1", *options]
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     deadline = time.monotonic() + START_SECONDS
     while attempt(["chroot", str(ROOT), "mariadb-admin", "--silent", "ping"]).returncode != 0:
@@ -358,77 +397,78 @@ def effect(connection: Connection) -> Effect:
     )
 
 
-def ours(site: Site, inverse: Path) -> tuple[dict[str, float], list[RowChange]]:
-    """Seconds of each part of our way, and what was changed."""
+def ours(site: Site, inverse: Path) -> tuple[dict[str, Spent], list[RowChange]]:
+    """What each part of our way took, and what was changed."""
 
     def keep(changes: Sequence[RowChange]) -> None:
         files.write_document(inverse, KIND, VERSION, {"rows": [each.model_dump(mode="json") for each in changes]})
 
-    seconds = {}
-    begin = time.monotonic()
+    gc.collect()
+    times = [now()]
     with connect(site) as connection:
         planned = conversion.read(connection)
         connection.rollback()
-    seconds["plan"] = time.monotonic() - begin
-
-    begin = time.monotonic()
+    times.append(now())
     files.write_atomically(inverse.with_name("rows-planned.txt"), "".join(f"{each}\n" for each in planned).encode())
-    seconds["diff"] = time.monotonic() - begin
-
-    begin = time.monotonic()
+    times.append(now())
     with connect(site) as connection:
         done = conversion.apply(connection, keep)
-    seconds["apply"] = time.monotonic() - begin
-
-    begin = time.monotonic()
+    times.append(now())
     with connect(site) as connection:
         again = conversion.read(connection)
         connection.rollback()
     left = left_of_the_old_driver(site)
-    seconds["check"] = time.monotonic() - begin
+    times.append(now())
 
     if again or any(left.values()):
         raise wrong(f"ours left {len(again)} rows to change, {left}")
     if {each.rule for each in done} != {rule.name for rule in conversion.RULES}:
         raise wrong("some rules had nothing to do")
-    if done != planned:
+    if sorted(map(str, done)) != sorted(map(str, planned)):
         raise wrong("ours did something else than it planned")
-    return seconds, done
+    spent = (after - before for before, after in pairwise(times))
+    return dict(zip(("plan", "diff", "apply", "check"), spent, strict=True)), done
 
 
-def back(site: Site, inverse: Path) -> float:
-    """Seconds of our way back, with the reading of the file."""
-    begin = time.monotonic()
+def back(site: Site, inverse: Path) -> Spent:
+    """What our way back takes, with the reading of the file."""
+    gc.collect()
+    begin = now()
     with connect(site) as connection:
         count, conflicts = conversion.revert(connection, read_recorded(inverse))
-    seconds = time.monotonic() - begin
+    spent = now() - begin
     if conflicts:
         raise wrong(f"our way back put {count} rows back, and not {len(conflicts)}, the first of them {conflicts[0]}")
-    return seconds
+    return spent
 
 
-def bare(site: Site) -> float:
-    """Seconds of statements without anything around them."""
-    begin = time.monotonic()
+def bare(site: Site) -> Spent:
+    """What statements take without anything around them."""
+    begin = now()
     with connect(site) as connection:
         change(connection, *BARE)
-    return time.monotonic() - begin
+    return now() - begin
 
 
-def neutrons() -> float:
-    """Seconds of Neutron's function.
+def neutrons() -> Spent:
+    """What Neutron's function takes.
 
     Raises:
         LabError: it failed.
     """
-    return float(run(["chroot", str(ROOT), "python3", "-"], stdin=NEUTRONS, timeout=NEUTRON_SECONDS).split()[-1])
+    begin = now()
+    said = run(["chroot", str(ROOT), "python3", "-"], stdin=NEUTRONS, timeout=NEUTRON_SECONDS).split()
+    server = now() - begin
+    return Spent(float(said[-2]), float(said[-1]) + server.processors)
 
 
 @dataclass(frozen=True)
 class Ours:
     """What our way came to, for the others to be compared with."""
 
-    numbers: dict[str, Any]
+    whole: Spent
+    parts: dict[str, Spent]
+    back: Spent
     done: list[RowChange]
     tables: dict[str, backup.Table]
     effect: Effect
@@ -441,54 +481,55 @@ def measure_ours(site: Site, connection: Connection, inverse: Path) -> Ours:
     parts, reverted = [], []
     for _ in range(RUNS):
         put_back(connection)
-        seconds, done = ours(site, inverse)
-        parts.append(seconds)
+        spent, done = ours(site, inverse)
+        parts.append(spent)
         after, changed = tables(connection), effect(connection)
         reverted.append(back(site, inverse))
         if tables(connection) != before:
             raise wrong("our way back does not lead back")
-    numbers = {
-        "rows": len(done),
-        "ours": statistics.median(sum(each.values()) for each in parts),
-        "parts": {part: statistics.median(each[part] for each in parts) for part in parts[0]},
-        "revert": statistics.median(reverted),
-        "file_mb": inverse.stat().st_size / 1e6,
-    }
-    return Ours(numbers, done, after, changed)
+    return Ours(
+        whole=median(functools.reduce(operator.add, each.values()) for each in parts),
+        parts={part: median(each[part] for each in parts) for part in parts[0]},
+        back=median(reverted),
+        done=done,
+        tables=after,
+        effect=changed,
+    )
 
 
-def measure_bare(site: Site, connection: Connection, reference: Ours) -> float:
+def measure_bare(site: Site, connection: Connection, reference: Ours) -> Spent:
     """Bare statements, several times; every table must be as after ours."""
-    seconds = []
+    spent = []
     for _ in range(RUNS):
         put_back(connection)
-        seconds.append(bare(site))
+        spent.append(bare(site))
         found = tables(connection)
         if found != reference.tables:
             others = sorted(name for name, table in found.items() if table != reference.tables[name])
             raise wrong(f"bare statements leave others in {', '.join(others)}")
-    return statistics.median(seconds)
+    return median(spent)
 
 
-def measure_neutrons(connection: Connection, reference: Ours, runs: int, *before: str) -> float:
+def measure_neutrons(connection: Connection, reference: Ours, runs: int, *before: str) -> Spent:
     """Neutron's function after some statements; what it changes must be as after ours."""
     made = {int(each.key["geneve_vni"] or 0) for each in reference.done if each.rule == "geneve keys to make"}
     wanted = replace(reference.effect, geneve=reference.effect.geneve - made)
-    seconds = []
+    spent = []
     for _ in range(runs):
         put_back(connection)
         change(connection, *before)
-        seconds.append(neutrons())
+        spent.append(neutrons())
         if effect(connection) != wanted:
             raise wrong("Neutron's function leaves other segments, keys or profiles than ours")
         named = rows(connection, "SELECT COUNT(*) AS n FROM ml2_port_bindings WHERE vif_details LIKE '%%bridge_name%%'")
         if named[0]["n"]:
             raise wrong(f"Neutron's function left {named[0]['n']} bindings as they were")
-    return statistics.median(seconds)
+    return median(spent)
 
 
 def measure(site: Site, ports: int) -> dict[str, Any]:
     """All ways with so many ports."""
+    numbers: dict[str, Any]
 
     def say(what: str) -> None:
         sys.stderr.write(f"{ports} ports: {what}\n")
@@ -497,18 +538,20 @@ def measure(site: Site, ports: int) -> dict[str, Any]:
         say("fill")
         fill(connection, ports)
         say("ours")
-        reference = measure_ours(site, connection, PLACE / f"rows-{ports}.json")
-        numbers = {"ports": ports, **reference.numbers}
-        say("bare statements")
-        numbers["bare"] = measure_bare(site, connection, reference)
+        inverse = PLACE / f"rows-{ports}.json"
+        reference = measure_ours(site, connection, inverse)
+        ways = {"ours": reference.whole, **reference.parts, "back": reference.back}
+        say(f"{ways['ours'].clock:.2f} s; bare statements")
+        ways["bare"] = measure_bare(site, connection, reference)
+        numbers = {"ports": ports, "rows": len(reference.done), "inverse_mb": inverse.stat().st_size / 1e6}
         if ports <= MOST_FOR_NEUTRON:
             runs = 1 if ports >= LEAST_FOR_ONCE else RUNS
-            say("Neutron's function, with Open vSwitch's bindings")
-            numbers["neutron"] = measure_neutrons(connection, reference, runs, *AS_OPEN_VSWITCH)
-            say("Neutron's function, with LinuxBridge's bindings")
-            numbers["neutron_linuxbridge"] = measure_neutrons(connection, reference, runs)
+            say(f"{ways['bare'].clock:.2f} s; Neutron's function, with Open vSwitch's bindings")
+            ways["neutron"] = measure_neutrons(connection, reference, runs, *AS_OPEN_VSWITCH)
+            say(f"{ways['neutron'].clock:.2f} s; Neutron's function, with LinuxBridge's bindings")
+            ways["neutron_linuxbridge"] = measure_neutrons(connection, reference, runs)
             numbers["left_by_neutron"] = {kind: count for kind, count in left_of_the_old_driver(site).items() if count}
-    return numbers
+    return {**numbers, "seconds": {way: vars(spent) for way, spent in ways.items()}}
 
 
 def inside(sizes: Sequence[int]) -> None:
@@ -532,8 +575,10 @@ def show(numbers: list[dict[str, Any]]) -> None:
     for heading in (
         "ports",
         "rows changed",
+        "seconds of",
         "ours",
-        "plan + diff",
+        "plan",
+        "diff",
         "transaction",
         "checks",
         "way back",
@@ -546,13 +591,17 @@ def show(numbers: list[dict[str, Any]]) -> None:
     ):
         table.add_column(heading, justify="right")
     for each in numbers:
-        parts = each["parts"]
-        shown = [f"{each['ports']}", f"{each['rows']}", f"{each['ours']:.2f}"]
-        shown += [f"{s:.2f}" for s in (parts["plan"] + parts["diff"], parts["apply"], parts["check"], each["revert"])]
-        for way in ("neutron", "neutron_linuxbridge", "bare"):
-            shown += [f"{each[way]:.2f}", f"{each[way] / each['ours']:.1f}"] if way in each else ["", ""]
-        table.add_row(*shown)
-    console = rich.console.Console(width=150)
+        for kind in ("clock", "processors"):
+            seconds = {way: spent[kind] for way, spent in each["seconds"].items()}
+            shown = [f"{each['ports']}", f"{each['rows']}"] if kind == "clock" else ["", ""]
+            shown += [kind, *(f"{seconds[way]:.2f}" for way in ("ours", "plan", "diff", "apply", "check", "back"))]
+            for way in ("neutron", "neutron_linuxbridge", "bare"):
+                if way in seconds:
+                    shown += [f"{seconds[way]:.2f}", f"{seconds[way] / seconds['ours']:.1f}"]
+                else:
+                    shown += ["", ""]
+            table.add_row(*shown)
+    console = rich.console.Console(width=160)
     console.print(table)
     for each in numbers:
         if "left_by_neutron" in each:

@@ -372,9 +372,14 @@ def _inverse(batch: list[RowChange]) -> tuple[str, list[Value]]:
         return statement, [value for row in removed for value in row.values()]
     # A column that is changed and part of the key is found by what was made of it.
     keys = [name for name in first.key if name not in first.after]
-    found_by = ", ".join(identifier(name) for name in keys)
     conditions = [f"{identifier(name)} <=> %s" for name in first.after]
-    where = " AND ".join([*conditions, f"({found_by}) IN ({_places(len(keys), len(batch))})"])
+    if len(batch) == 1:
+        # MariaDB would not use the key for a list of one.
+        conditions += [f"{identifier(name)} = %s" for name in keys]
+    else:
+        found_by = ", ".join(identifier(name) for name in keys)
+        conditions.append(f"({found_by}) IN ({_places(len(keys), len(batch))})")
+    where = " AND ".join(conditions)
     found = [*first.after.values(), *(change.key[name] for change in batch for name in keys)]
     if first.before is None:
         return f"DELETE FROM {table} WHERE {where}", found  # noqa: S608, checked names
