@@ -280,13 +280,13 @@ class StartInstance(Step):
 class EverythingAnswers(Step):
     """What answered when the window opened answers again; guests take a while after Nova calls them ACTIVE."""
 
-    chapter = START
     key = "answers"
     title = "wait until everything answers that did when the window opened"
     irreversible = "nothing is changed"
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, chapter: str = START) -> None:
         self._window = window
+        self.chapter = chapter
         self.settled_by = (self.id,)
 
     def plan(self) -> list[str]:

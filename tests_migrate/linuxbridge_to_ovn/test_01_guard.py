@@ -25,7 +25,9 @@ def test_the_window_is_open(window: Window, check: Check) -> None:
 def test_the_site_file_says_enough(window: Window, check: Check) -> None:
     """The site file names the control hosts, where Neutron's server and its sync tool are, and a deployer that this can run."""
     site = window.site
-    check.demand(site.group("control"), "groups.control is empty", remedy="name the hosts that Neutron's server runs on")
+    check.demand(
+        site.group("control"), "groups.control is empty", remedy="name the hosts that Neutron's server runs on"
+    )
     check.demand(
         site.deployment.kind == "packages",
         f"deployment.kind {site.deployment.kind} can't be run yet",

@@ -7,6 +7,7 @@ import pytest
 from fixtures.window import Run
 from ovnshift.journal import Journal
 from ovnshift.migration import back
+from ovnshift.migration.instances import EverythingAnswers
 from ovnshift.migration.window import Window
 
 
@@ -15,3 +16,9 @@ def test_instances_are_started(run: Run, window: Window, journal: Journal) -> No
     """Every instance that ran before runs again, its ports ACTIVE and in their networks' bridges."""
     steps = back.started_again(window, journal)
     run(steps, what="of the instances", parallel=window.site.limits.parallel_instances)
+
+
+@pytest.mark.goes_on
+def test_everything_answers_again(run: Run, window: Window, journal: Journal) -> None:
+    """Every instance and floating IP that answered before answers again: guests take a while to boot."""
+    run([EverythingAnswers(window, back.START)] if back.started_again(window, journal) else [], what="of the addresses")
