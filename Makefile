@@ -51,6 +51,7 @@ bench: $(STAMP) ## speed, as ratios against named alternatives (installs fping)
 	@command -v fping >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install fping
 	$(BIN)/python -m bench.sweep
 	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.conversion
 
 lock: $(STAMP) ## pin what requirements.in asks for, with hashes
 	$(BIN)/python -m venv $(VENV)/lock
