@@ -209,20 +209,23 @@ class Journal:
 
     def begun(self, prefix: str) -> bool:
         """Whether a step whose id begins so was ever begun, and was not undone since."""
-        return any(entry.step.startswith(prefix) and entry.state is not State.UNDONE for entry in self.entries())
+        statement = "SELECT EXISTS (SELECT 1 FROM steps WHERE substr(step, 1, length(?)) = ? AND state <> ?)"
+        return bool(self._fetch(statement, prefix, prefix, State.UNDONE)[0][0])
 
     def entries(self) -> list[Entry]:
         """All entries, in the order in which steps began."""
         return self._read("")
 
     def _read(self, condition: str, *values: str) -> list[Entry]:
-        statement = f"SELECT {_COLUMNS} FROM steps {condition} ORDER BY number"  # noqa: S608, both are constants of this module
+        # Both are constants of this module.
+        return _entries(self._fetch(f"SELECT {_COLUMNS} FROM steps {condition} ORDER BY number", *values))  # noqa: S608
+
+    def _fetch(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         try:
             with self._lock:
-                rows = self._connection.execute(statement, values).fetchall()
+                return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise JournalError(str(self.path), f"can't be read: {error}", "bring back the file as it was") from error
-        return _entries(rows)
 
 
 def entries_of(path: Path) -> list[Entry]:

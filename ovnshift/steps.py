@@ -138,7 +138,7 @@ class Runner:
         return self._journal.entry(step.id)
 
     def _is_settled(self, step: Step) -> bool:
-        return any(prefix == step.id or self._journal.begun(prefix) for prefix in step.settled_by)
+        return any(self._journal.begun(prefix) for prefix in step.settled_by)
 
     def run_all(self, steps: Sequence[Step], *, what: str, parallel: int = 1) -> list[Entry]:
         """Do steps that don't depend on each other, several at once; one that fails does not keep the others from being done.

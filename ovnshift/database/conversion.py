@@ -296,12 +296,17 @@ def apply(
         keep(done)
         connection.commit()
     except BaseException:
-        _roll_back(connection)
+        roll_back(connection)
         raise
     return done
 
 
-def _roll_back(connection: pymysql.Connection[DictCursor]) -> None:
+def roll_back(connection: pymysql.Connection[DictCursor]) -> None:
+    """End a transaction that has failed.
+
+    Raises:
+        DatabaseError: the connection is gone.
+    """
     try:
         connection.rollback()
     except pymysql.MySQLError as error:
@@ -328,7 +333,7 @@ def revert(connection: pymysql.Connection[DictCursor], changes: Iterable[RowChan
             conflicts += failed
         connection.commit()
     except BaseException:
-        _roll_back(connection)
+        roll_back(connection)
         raise
     return count, conflicts
 

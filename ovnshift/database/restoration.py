@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pymysql
 from pymysql.cursors import DictCursor
 
-from ovnshift.database.connection import DatabaseError, identifier, rows
-from ovnshift.database.conversion import BATCH, Conflict, RowChange, Value
+from ovnshift.database.connection import identifier, rows
+from ovnshift.database.conversion import BATCH, Conflict, RowChange, Value, roll_back
 
 Key = tuple[Value, ...]
 
@@ -191,12 +191,7 @@ def go_back(
             )
         connection.commit()
     except BaseException:
-        try:
-            connection.rollback()
-        except pymysql.MySQLError as error:
-            raise DatabaseError(
-                "database", f"went away in the transaction: {error}", "nothing was changed; run this again"
-            ) from error
+        roll_back(connection)
         raise
     return len(wanted), since
 

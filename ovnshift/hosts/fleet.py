@@ -70,6 +70,17 @@ class Fleet:
                     errors[name] = error
         return answers, errors
 
+    def every(self, names: Iterable[str], ask: Callable[[Connection], Answer]) -> dict[str, Answer]:
+        """Ask hosts at the same time, all of which have to answer.
+
+        Raises:
+            HostError: one could not be asked; of several, the first in the order of the names.
+        """
+        answers, errors = self.each(names, ask)
+        for error in errors.values():
+            raise error
+        return answers
+
     def close(self) -> None:
         with self._lock:
             for connection in self._connections.values():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, AGENT_LINUXBRIDGE, AGENT_METADATA, AGENT_METERING, OWNER_DHCP
 from ovnshift.deployments.packages import AGENT_UNITS, API_UNITS
@@ -292,55 +293,87 @@ class ForgetAgents(Step):
         return [f"Neutron has {len(agents)} agents, all alive: {', '.join(kinds)}"]
 
 
-class DeleteDhcpPorts(Step):
+class DeleteObjects(Step):
+    """Objects of Neutron's that nobody needs any more are deleted, however many there are by then.
+
+    Attributes:
+        what: they are, for messages.
+        remedy: what to ask when some are left.
+        none_left: what proves it.
+    """
+
+    what: ClassVar[str]
+    remedy: ClassVar[str]
+    none_left: ClassVar[str]
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    @abc.abstractmethod
+    def left(self) -> list[Any]:
+        """Those that there are."""
+
+    @abc.abstractmethod
+    def delete(self, each: Any) -> None:
+        """Delete one of them."""
+
+    def find(self) -> list[str]:
+        return [each.id for each in self.left()]
+
+    def is_done(self) -> bool:
+        return not self.left()
+
+    def do(self, found: Any) -> None:
+        del found
+        for each in self.left():
+            self.delete(each)
+
+    def prove(self) -> list[str]:
+        if left := self.left():
+            raise NotReady(Finding(f"{self.what} are there", tuple(each.id for each in left), self.remedy))
+        return [self.none_left]
+
+
+class DeleteDhcpPorts(DeleteObjects):
     """Ports of the DHCP agents hold addresses that nobody answers for any more."""
 
     chapter = FORGET
     key = "dhcp ports"
     title = "delete the DHCP agents' ports"
     irreversible = "the DHCP agents make new ones when they start again"
-
-    def __init__(self, window: Window) -> None:
-        self._window = window
-
-    def _ports(self) -> list[Any]:
-        return ask("Neutron", "DHCP agents' ports", lambda: list(self._window.network.ports(device_owner=OWNER_DHCP)))
+    what = "DHCP agents' ports"
+    remedy = "does an agent run?"
+    none_left = "Neutron has no port of network:dhcp"
 
     def plan(self) -> list[str]:
         mine = [port for port in self._window.before.ports if port.device_owner == OWNER_DHCP]
         return [f"openstack port delete {port.id}  # {', '.join(port.addresses)}" for port in mine]
 
-    def find(self) -> list[str]:
-        return [port.id for port in self._ports()]
+    def left(self) -> list[Any]:
+        return ask("Neutron", "DHCP agents' ports", lambda: list(self._window.network.ports(device_owner=OWNER_DHCP)))
 
-    def is_done(self) -> bool:
-        return not self._ports()
-
-    def do(self, found: Any) -> None:
-        del found
-        for port in self._ports():
-            ask("Neutron", f"delete port {port.id}", self._window.network.delete_port, port.id)
-
-    def prove(self) -> list[str]:
-        if ports := self._ports():
-            raise NotReady(
-                Finding("DHCP agents' ports are there", tuple(port.id for port in ports), "does an agent run?")
-            )
-        return ["Neutron has no port of network:dhcp"]
+    def delete(self, each: Any) -> None:
+        ask("Neutron", f"delete port {each.id}", self._window.network.delete_port, each.id)
 
 
-class DeleteHaNetworks(Step):
+class DeleteHaNetworks(DeleteObjects):
     """HA networks that Neutron has not removed with the last HA router of their project."""
 
     chapter = FORGET
     key = "HA networks"
     title = "see that no HA network is left"
     irreversible = "Neutron makes one with a project's first HA router"
+    what = "HA networks"
+    remedy = "which router uses them?"
+    none_left = "Neutron has no HA network"
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
+    def plan(self) -> list[str]:
+        mine = [network for network in self._window.before.networks if network.is_ha_network]
+        return [
+            f"openstack network delete {network.id}  # {network.label}, unless Neutron has done so" for network in mine
+        ]
 
-    def _left(self) -> list[Any]:
+    def left(self) -> list[Any]:
         known = {network.id for network in self._window.before.networks if network.is_ha_network}
         networks = ask("Neutron", "networks", lambda: list(self._window.network.networks()))
         return [
@@ -349,24 +382,5 @@ class DeleteHaNetworks(Step):
             if each.id in known or (not each.project_id and each.name.startswith("HA network tenant "))
         ]
 
-    def plan(self) -> list[str]:
-        mine = [network for network in self._window.before.networks if network.is_ha_network]
-        return [
-            f"openstack network delete {network.id}  # {network.label}, unless Neutron has done so" for network in mine
-        ]
-
-    def find(self) -> list[str]:
-        return [network.id for network in self._left()]
-
-    def is_done(self) -> bool:
-        return not self._left()
-
-    def do(self, found: Any) -> None:
-        del found
-        for network in self._left():
-            ask("Neutron", f"delete {network.name}", self._window.network.delete_network, network.id)
-
-    def prove(self) -> list[str]:
-        if left := self._left():
-            raise NotReady(Finding("HA networks are there", tuple(each.id for each in left), "which router uses them?"))
-        return ["Neutron has no HA network"]
+    def delete(self, each: Any) -> None:
+        ask("Neutron", f"delete {each.name}", self._window.network.delete_network, each.id)

@@ -20,7 +20,7 @@ from ovnshift.errors import OvnshiftError
 from ovnshift.journal import Entry, Journal, State
 from ovnshift.migration import instances, networks
 from ovnshift.migration import rows as forward
-from ovnshift.migration.agents import StopUnits, hold_api
+from ovnshift.migration.agents import DeleteObjects, StopUnits, hold_api
 from ovnshift.migration.window import Window, ask, snapshot_path, wait_until
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -232,12 +232,10 @@ class UndoDeployment(Step):
 
     def prove(self) -> list[str]:
         """By each host: no chassis can work there."""
-        answers, errors = self._window.fleet.each(
+        answers = self._window.fleet.every(
             self._window.agent_hosts,
             lambda host: host.run("systemctl", "is-active", "--quiet", "--", "ovn-controller.service").returncode,
         )
-        for error in errors.values():
-            raise error
         if on := [host for host, code in answers.items() if code == 0]:
             raise NotReady(Finding(f"ovn-controller runs on {', '.join(on)}", (), "who has started it?"))
         return [f"no ovn-controller on {len(answers)} hosts"]
@@ -276,9 +274,7 @@ class RestoreConfiguration(Step):
         if result.returncode not in {0, 1}:
             raise OvnshiftError(self._host, f"tar ended with {result.returncode}: {result.complaint}", "run it by hand")
         lines = (result.text + result.stderr.decode("utf-8", "replace")).splitlines()
-        return [
-            line for line in lines if ("Mod time differs" not in line and "Size differs" not in line) or "Size" in line
-        ]
+        return [line for line in lines if not line.endswith(": Mod time differs")]
 
     def is_done(self) -> bool:
         return not self._differs()
@@ -388,39 +384,27 @@ class AgentsAlive(Step):
         return [f"{len(self._window.before.agents)} agents are alive"]
 
 
-class DeleteMetadataPorts(Step):
+class DeleteMetadataPorts(DeleteObjects):
     """OVN's metadata ports hold an address in every subnet, for nobody."""
 
     chapter = AGENTS
     key = "metadata ports"
     title = "delete OVN's metadata ports"
     irreversible = "OVN makes them again"
-
-    def __init__(self, window: Window) -> None:
-        self._window = window
-
-    def _ports(self) -> list[Any]:
-        known = self._window.before.port
-        found = ask("Neutron", "metadata ports", lambda: list(self._window.network.ports(device_owner=OWNER_METADATA)))
-        return [port for port in found if port.id not in known]
+    what = "metadata ports of OVN"
+    remedy = "does OVN's API still run?"
+    none_left = "Neutron has no port of OVN's"
 
     def plan(self) -> list[str]:
         return ["openstack port delete: those of network:distributed that were not there before"]
 
-    def is_done(self) -> bool:
-        return not self._ports()
+    def left(self) -> list[Any]:
+        known = self._window.before.port
+        found = ask("Neutron", "metadata ports", lambda: list(self._window.network.ports(device_owner=OWNER_METADATA)))
+        return [port for port in found if port.id not in known]
 
-    def do(self, found: Any) -> None:
-        del found
-        for port in self._ports():
-            ask("Neutron", f"delete port {port.id}", self._window.network.delete_port, port.id)
-
-    def prove(self) -> list[str]:
-        if ports := self._ports():
-            raise NotReady(
-                Finding("metadata ports of OVN are left", tuple(port.id for port in ports), "does OVN's API still run?")
-            )
-        return ["Neutron has no port of OVN's"]
+    def delete(self, each: Any) -> None:
+        ask("Neutron", f"delete port {each.id}", self._window.network.delete_port, each.id)
 
 
 # Networks

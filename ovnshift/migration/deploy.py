@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ovnshift import files
-from ovnshift.connectivity.underlay import geneve_overhead, tunnel_addresses
 from ovnshift.connectivity.underlay import measure as measure_underlay
+from ovnshift.connectivity.underlay import tunnel_addresses
 from ovnshift.deployments import packages
 from ovnshift.errors import OvnshiftError
-from ovnshift.migration.networks import carried_by_underlay, mtu_on_geneve
+from ovnshift.migration.networks import carried_by_underlay, mtu_on_geneve, overhead_of_geneve
 from ovnshift.migration.window import Window, wait_until
 from ovnshift.ovn import northbound, southbound
 from ovnshift.report.result import Finding, NotReady
@@ -98,8 +98,7 @@ class DeployOvn(Step):
 
 def _outer_sizes(window: Window) -> list[int]:
     """Sizes of the largest packets of tunnelled networks in Geneve, bytes."""
-    addresses = tunnel_addresses(window.before, window.agent_hosts)
-    overhead = max(geneve_overhead(window.site.ovn.max_header_size, address) for address in addresses.values())
+    overhead = overhead_of_geneve(window)
     underlay = carried_by_underlay(window)
     tunnelled = [mtu_on_geneve(window, network, underlay) for network in window.before.networks if network.tunnelled]
     return [mtu + overhead for mtu in tunnelled] or [underlay]
@@ -149,11 +148,9 @@ def _bridge_differences(window: Window, mappings: dict[str, dict[str, str]]) -> 
     wrong = []
     needed = physical_networks(window)
     gateways = window.site.group("network")
-    answers, errors = window.fleet.each(
+    answers = window.fleet.every(
         window.agent_hosts, lambda host: host.check("ovs-vsctl", "--timeout=10", "list-br").split()
     )
-    for error in errors.values():
-        raise error
     for host, bridges in answers.items():
         if "br-int" not in bridges:
             wrong.append(f"{host} has no br-int")
@@ -211,9 +208,7 @@ def tunnel_differences(window: Window) -> list[str]:
         "Interface",
         "type=geneve",
     )
-    answers, errors = window.fleet.each(addresses, lambda host: remotes(host.check(*command)))
-    for error in errors.values():
-        raise error
+    answers = window.fleet.every(addresses, lambda host: remotes(host.check(*command)))
     return [
         f"no tunnel from {host} to {other}"
         for host, found in answers.items()

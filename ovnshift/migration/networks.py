@@ -49,11 +49,15 @@ def carried_by_underlay(window: Window) -> int:
     return smallest
 
 
+def overhead_of_geneve(window: Window) -> int:
+    """Bytes that Geneve adds to a packet on this underlay."""
+    addresses = tunnel_addresses(window.before, window.agent_hosts)
+    return max(geneve_overhead(window.site.ovn.max_header_size, address) for address in addresses.values())
+
+
 def mtu_on_geneve(window: Window, network: Network, underlay_mtu: int) -> int:
     """The MTU that a tunnelled network gets: its own, unless Geneve leaves less of the underlay's."""
-    addresses = tunnel_addresses(window.before, window.agent_hosts)
-    overhead = max(geneve_overhead(window.site.ovn.max_header_size, address) for address in addresses.values())
-    return min(network.mtu, underlay_mtu - overhead)
+    return min(network.mtu, underlay_mtu - overhead_of_geneve(window))
 
 
 class LowerMtu(Step):

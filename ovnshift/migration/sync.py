@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovnshift import files
+from ovnshift.cloud import CloudError
 from ovnshift.deployments import packages
 from ovnshift.deployments.packages import API_UNITS
 from ovnshift.migration.structure import differences
-from ovnshift.migration.window import Window, wait_until
+from ovnshift.migration.window import Window, ask, wait_until
 from ovnshift.ovn import North, northbound, southbound
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -239,8 +240,8 @@ class StartApi(Step):
     def _drivers_answer(self) -> str | None:
         """By the API itself: OVN's agents are in it, which only the OVN driver puts there."""
         try:
-            agents = list(self._window.network.agents())
-        except Exception as error:  # noqa: BLE001, whatever it is that does not answer yet
+            agents = ask("Neutron", "agents", lambda: list(self._window.network.agents()))
+        except CloudError as error:
             return f"Neutron does not answer: {error}".splitlines()[0]
         alive = {agent.host for agent in agents if agent.agent_type.startswith("OVN Controller") and agent.is_alive}
         missing = [host for host in self._window.agent_hosts if host not in alive]
@@ -273,7 +274,6 @@ class StructureFits(Step):
         self.chapter = chapter
         self.key = key
         self.title = "compare OVN's northbound database with Neutron, object by object"
-        self._counted: list[str] = []
 
     def plan(self) -> list[str]:
         return [f"read {self._window.site.ovn.northbound} and compare it with the API by id"]
@@ -291,7 +291,6 @@ class StructureFits(Step):
             topology = self._window.discover()
             found = differences(topology, northbound(self._window.site), southbound(self._window.site))
             counted[:] = found.counted
-            self._wrong = found.wrong
             return f"{len(found.wrong)} differences: {'; '.join(found.wrong[:10])}" if found.wrong else None
 
         wait_until(
