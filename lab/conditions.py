@@ -106,8 +106,11 @@ def guests_without_ssh(demo: Connection) -> list[str]:
     return waiting
 
 
+# The namespaces come through standard input. After a restart the L3 agent takes the process with the number in an old PID
+# file for its own if the router's ID is in that process' arguments, and sends it its signals
+# (neutron/agent/linux/external_process.py, ExternalProcess.active).
 _ROUTERS_PROGRAM = """
-for namespace; do
+while read -r namespace; do
     [ -e "/run/netns/$namespace" ] || continue
     ip -n "$namespace" -o -4 address | awk -v where="$namespace" '{ sub("/.*", "", $4); print where, $4 }'
     [ -z "$(ss -N "$namespace" -Hltn sport = :9697)" ] || echo "$namespace metadata"
@@ -122,8 +125,9 @@ def routers_not_forwarding(demo: Connection) -> list[str]:
     """
     namespaces = {router.name: f"qrouter-{router.id}" for router in demo.network.routers()}
     missing = {router.name for router in blueprint.ROUTERS}
+    asked = "".join(f"{namespace}\n" for namespace in namespaces.values())
     for node in blueprint.with_role(blueprint.Role.NETWORK):
-        there = set(host.execute(node, "sh", "-c", _ROUTERS_PROGRAM, "sh", *namespaces.values()).splitlines())
+        there = set(host.execute(node, "sh", "-c", _ROUTERS_PROGRAM, stdin=asked).splitlines())
         for router in blueprint.ROUTERS:
             wanted = {"metadata", *(blueprint.gateway_of(name) for name in router.networks)}
             if {f"{namespaces.get(router.name)} {each}" for each in wanted} <= there:
