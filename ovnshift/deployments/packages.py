@@ -31,6 +31,15 @@ AGENT_UNITS = (
 )
 # Neutron's server, in one piece or in several.
 API_UNITS = ("neutron-server.service", "neutron-api.service", "neutron-rpc-server.service")
+# What OVN runs on a chassis, and where its databases are: names of Debian, Ubuntu and RDO.
+CHASSIS_UNITS = ("neutron-ovn-metadata-agent.service", "ovn-controller.service", "ovn-host.service")
+SWITCH_UNITS = ("openvswitch-switch.service", "openvswitch.service")
+CENTRAL_UNITS = (
+    "ovn-central.service",
+    "ovn-northd.service",
+    "ovn-ovsdb-server-nb.service",
+    "ovn-ovsdb-server-sb.service",
+)
 
 
 class DeploymentError(OvnshiftError):

@@ -10,6 +10,7 @@ from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, AGENT_LINUXBRIDGE, AGE
 from ovnshift.deployments.packages import AGENT_UNITS, API_UNITS
 from ovnshift.hosts import cleanup
 from ovnshift.hosts.cleanup import Belongings, Leftover
+from ovnshift.hosts.units import unit_states
 from ovnshift.migration.window import Window, ask, wait_until
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -47,15 +48,7 @@ class StopUnits(Step):
 
     def states(self) -> dict[str, dict[str, str]]:
         """ActiveState and UnitFileState of those that the host has."""
-        text = self._window.fleet[self._host].check(
-            "systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", "--", *self._units
-        )
-        found = {}
-        for block in text.split("\n\n"):
-            values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            if values.get("LoadState") not in {None, "not-found", "masked"}:
-                found[values["Id"]] = {"active": values["ActiveState"], "enabled": values.get("UnitFileState", "")}
-        return found
+        return unit_states(self._window.fleet[self._host], self._units)
 
     def plan(self) -> list[str]:
         verb = "disable --now" if self._disable else "stop"

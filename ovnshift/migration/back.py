@@ -17,8 +17,9 @@ from ovnshift.database.connection import connect
 from ovnshift.database.conversion import RowChange
 from ovnshift.deployments import packages
 from ovnshift.errors import OvnshiftError
+from ovnshift.hosts.units import unit_states
 from ovnshift.journal import Entry, Journal, State
-from ovnshift.migration import instances, networks
+from ovnshift.migration import deploy, instances, networks
 from ovnshift.migration import rows as forward
 from ovnshift.migration.agents import DeleteObjects, StopUnits, hold_api
 from ovnshift.migration.window import Window, ask, snapshot_path, wait_until
@@ -34,13 +35,6 @@ NETWORKS = "back 6 networks"
 START = "back 7 start instances"
 OWNER_METADATA = "network:distributed"
 FORWARD = "the window is opened again instead"
-CHASSIS_UNITS = ("neutron-ovn-metadata-agent.service", "ovn-controller.service", "ovn-host.service")
-CENTRAL_UNITS = (
-    "ovn-central.service",
-    "ovn-northd.service",
-    "ovn-ovsdb-server-nb.service",
-    "ovn-ovsdb-server-sb.service",
-)
 
 
 def of_chapter(journal: Journal, prefix: str) -> list[Entry]:
@@ -111,11 +105,12 @@ def ovn_off(window: Window) -> list[StopUnits]:
         for host in control
     ]
     steps += [
-        StopUnits(window, host, CHASSIS_UNITS, what="OVN's agents", disable=True, chapter=OFF)
+        StopUnits(window, host, packages.CHASSIS_UNITS, what="OVN's agents", disable=True, chapter=OFF)
         for host in window.agent_hosts
     ]
     steps += [
-        StopUnits(window, host, CENTRAL_UNITS, what="OVN's databases", disable=True, chapter=OFF) for host in control
+        StopUnits(window, host, packages.CENTRAL_UNITS, what="OVN's databases", disable=True, chapter=OFF)
+        for host in control
     ]
     return steps
 
@@ -288,6 +283,68 @@ class RestoreConfiguration(Step):
         if differs := self._differs():
             raise NotReady(Finding(f"{self._host} differs from its backup", tuple(differs[:20]), "see who changes it"))
         return [f"{self._host}: as {self._archive.name} has it"]
+
+
+class UnitsAsFound(Step):
+    """Units of Open vSwitch and OVN are as they were before OVN was deployed: enabled or not, running or not.
+
+    Args:
+        window: the hosts.
+        host: whose.
+        found: what the deployment found on it, by unit.
+    """
+
+    chapter = CONFIGURATION
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, host: str, found: dict[str, dict[str, str]]) -> None:
+        self._host = window.fleet[host]
+        self._found = found
+        self._seconds = window.site.limits.settle_seconds
+        self.key = f"units/{host}"
+        self.title = f"leave units of OVN on {host} as they were"
+
+    def plan(self) -> list[str]:
+        return [f"{self._host.name}: {' '.join(command)}" for command in self._commands()]
+
+    def _commands(self) -> list[list[str]]:
+        """What makes them so, by what they are now."""
+        now = unit_states(self._host, list(self._found)) if self._found else {}
+        commands = []
+        for unit, was in self._found.items():
+            current = now.get(unit)
+            if current is None:
+                continue
+            if (was["enabled"] == "enabled") != (current["enabled"] == "enabled"):
+                commands.append(["systemctl", "enable" if was["enabled"] == "enabled" else "disable", "--", unit])
+            if (was["active"] == "active") != (current["active"] == "active"):
+                commands.append(["systemctl", "start" if was["active"] == "active" else "stop", "--", unit])
+        return commands
+
+    def is_done(self) -> bool:
+        return not self._commands()
+
+    def do(self, found: Any) -> None:
+        del found
+        for command in self._commands():
+            self._host.check(*command, seconds=self._seconds)
+
+    def prove(self) -> list[str]:
+        if wrong := self._commands():
+            raise NotReady(
+                Finding(
+                    f"units on {self._host.name} are not as they were",
+                    tuple(" ".join(each) for each in wrong),
+                    "systemctl status says why",
+                )
+            )
+        return [f"{self._host.name}: {len(self._found)} units are as they were"]
+
+
+def units_as_found(window: Window, journal: Journal) -> list[UnitsAsFound]:
+    """A step for each host on which the deployment found units of its own; windows of older versions did not look."""
+    deployed = [entry for entry in of_chapter(journal, f"{deploy.CHAPTER}/") if isinstance(entry.found, dict)]
+    return [UnitsAsFound(window, host, units) for entry in deployed for host, units in entry.found.items()]
 
 
 # Agents

@@ -12,6 +12,7 @@ from ovnshift.connectivity.underlay import measure as measure_underlay
 from ovnshift.connectivity.underlay import tunnel_addresses
 from ovnshift.deployments import packages
 from ovnshift.errors import OvnshiftError
+from ovnshift.hosts.units import unit_states
 from ovnshift.migration.networks import carried_by_underlay, mtu_on_geneve, overhead_of_geneve
 from ovnshift.migration.window import Window, wait_until
 from ovnshift.ovn import northbound, southbound
@@ -40,6 +41,11 @@ class DeployOvn(Step):
 
     def plan(self) -> list[str]:
         return [" ".join(packages.deploy_command(self._window.site)), f"its output goes to {self._log}"]
+
+    def find(self) -> dict[str, dict[str, dict[str, str]]]:
+        """Units of Open vSwitch and OVN that there are already, by host: the way back leaves them as they were."""
+        units = (*packages.CHASSIS_UNITS, *packages.SWITCH_UNITS, *packages.CENTRAL_UNITS)
+        return self._window.fleet.every(self._window.site.cloud_hosts, lambda host: unit_states(host, units))
 
     def _inputs(self) -> dict[str, Any]:
         deployment = self._window.site.deployment

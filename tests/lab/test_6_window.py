@@ -68,7 +68,8 @@ def prepared(lab: Lab) -> PhaseRun:
     assert lab.site
     run = run_phase("-m", "pre", change=CHANGE)
     assert run.returncode == 0, run.output[-3000:]
-    STATE.write_text(json.dumps({"rows": steady_rows(lab), "hosts": hosts_units(lab)}), encoding="utf-8")
+    state = {"rows": steady_rows(lab), "hosts": hosts_units(lab), "dhcp": dhcp_ports(lab)}
+    STATE.write_text(json.dumps(state), encoding="utf-8")
     return run
 
 
@@ -112,6 +113,14 @@ def steady_rows(lab: Lab) -> list[str]:
     result = lab.ssh("infra1", "sudo mariadb --batch --skip-column-names neutron", stdin=STEADY)
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
+
+
+def dhcp_ports(lab: Lab) -> list[list[str]]:
+    """Addresses that DHCP agents have, with host and network."""
+    network = lab.cloud().network
+    names = {each.id: each.name for each in network.networks()}
+    ports = network.ports(device_owner="network:dhcp")
+    return sorted([port.binding_host_id, names[port.network_id], port.fixed_ips[0]["ip_address"]] for port in ports)
 
 
 def hosts_units(lab: Lab) -> dict[str, str]:

@@ -18,3 +18,8 @@ def test_configuration_is_back(run: Run, window: Window, journal: Journal) -> No
     deployed = back.of_chapter(journal, "7 deploy OVN")
     steps = [back.RestoreConfiguration(window, host) for host in window.site.cloud_hosts] if deployed else []
     run(steps, what="of the hosts", parallel=8)
+
+
+def test_units_are_as_they_were(run: Run, window: Window, journal: Journal) -> None:
+    """Units of Open vSwitch and OVN run, or don't, as on the evening before."""
+    run(back.units_as_found(window, journal), what="of the hosts", parallel=8)

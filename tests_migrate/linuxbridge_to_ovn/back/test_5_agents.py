@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from fixtures.options import planning
 from fixtures.window import Run
 from ovnshift.deployments.packages import AGENT_UNITS, API_UNITS
 from ovnshift.journal import Journal
-from ovnshift.migration import back
+from ovnshift.migration import back, hosting
 from ovnshift.migration.window import Window
 
 
@@ -29,3 +32,10 @@ def test_agents_are_back(run: Run, window: Window, journal: Journal) -> None:
 def test_metadata_ports_are_deleted(run: Run, window: Window, journal: Journal) -> None:
     """OVN's metadata ports are deleted, and their addresses free."""
     run([back.DeleteMetadataPorts(window)] if back.of_chapter(journal, "9 sync") else [], what="of the ports")
+
+
+def test_networks_are_served(request: pytest.FixtureRequest, run: Run, window: Window, journal: Journal) -> None:
+    """Networks have their DHCP agents again, at the addresses that these had."""
+    stopped = back.of_chapter(journal, "5 retire agents/agents")
+    now = window.before if planning(request.config) else window.discover()
+    run(hosting.networks_served(window, now) if stopped else [], what="of the networks")

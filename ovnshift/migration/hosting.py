@@ -1,0 +1,275 @@
+"""The way back, of networks and routers: an agent that was deleted has lost what it served, and is told again.
+
+Neutron keeps which agent serves which network and router in rows that go with the agent's own
+(neutron/db/agentschedulers_db.py). An agent that enters itself anew starts with none of them: it asks for what it should serve
+before Neutron knows it (neutron/agent/dhcp/agent.py, sync_state).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, OWNER_DHCP, Network, Port, Router, Topology
+from ovnshift.migration.window import Window, ask, wait_until
+from ovnshift.report.result import Finding, NotReady
+from ovnshift.steps import Step
+
+DHCP = "back 5 agents"
+ROUTERS = "back 6 networks"
+FORWARD = "the window is opened again instead"
+
+
+def hosts_before(before: Topology, network_id: str) -> dict[str, Port]:
+    """The DHCP agents' ports of a network as it was, by host."""
+    ports = [port for port in before.ports if port.network_id == network_id and port.device_owner == OWNER_DHCP]
+    return {port.host: port for port in ports if port.host}
+
+
+def usual_count(before: Topology) -> int:
+    """How many DHCP agents most networks had; of a cloud without any, 1."""
+    counts = Counter(
+        len(hosts) for network in before.networks if (hosts := hosts_before(before, network.id)) and network.subnet_ids
+    )
+    return counts.most_common(1)[0][0] if counts else 1
+
+
+def least_loaded(hosts: Iterable[str], load: Counter[str], count: int) -> list[str]:
+    """Hosts to give one more to: those that have the fewest; by name where that is the same."""
+    return sorted(hosts, key=lambda host: (load[host], host))[:count]
+
+
+class NetworkServed(Step):
+    """A network has its DHCP agents again, at the addresses that they had."""
+
+    may_be_gone = True
+    chapter = DHCP
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, network: Network, ports: Sequence[Port], hosts: Sequence[str]) -> None:
+        self._window = window
+        self._network = network
+        self._ports = ports
+        self._hosts = hosts
+        self.key = f"dhcp/{network.id}"
+        self.title = f"give network {network.label} its DHCP agents again"
+
+    def plan(self) -> list[str]:
+        return [
+            f"openstack network agent add network --dhcp <agent of {host}> {self._network.id}  # {self._network.label}"
+            for host in self._hosts
+        ]
+
+    def _serving(self) -> set[str]:
+        agents = ask(
+            "Neutron",
+            f"agents of network {self._network.label}",
+            lambda: list(self._window.network.network_hosting_dhcp_agents(self._network.id)),
+        )
+        return {agent.host for agent in agents}
+
+    def _ports_now(self) -> list[Any]:
+        return ask(
+            "Neutron",
+            f"ports of network {self._network.label}",
+            lambda: list(self._window.network.ports(network_id=self._network.id)),
+        )
+
+    def _missing(self) -> str | None:
+        if missing := set(self._hosts) - self._serving():
+            return f"no DHCP agent on {', '.join(sorted(missing))}"
+        ports = [port for port in self._ports_now() if port.device_owner == OWNER_DHCP]
+        for host in self._hosts:
+            own = [port for port in ports if port.binding_host_id == host]
+            if not own:
+                return f"the DHCP agent on {host} has no port"
+            if down := [port.id for port in own if port.status != "ACTIVE"]:
+                return f"port {', '.join(down)} on {host} is not ACTIVE"
+        return None
+
+    def is_done(self) -> bool:
+        return self._missing() is None
+
+    def do(self, found: Any) -> None:
+        del found
+        ask("Neutron", f"network {self._network.label}", self._window.network.get_network, self._network.id)
+        now = self._ports_now()
+        own = {port.device_id for port in now}
+        taken = {entry["ip_address"]: port.id for port in now for entry in port.fixed_ips}
+        for port in self._ports:
+            if port.device_id in own:
+                continue
+            if held := sorted(set(port.addresses) & set(taken)):
+                self._window.say(
+                    f"{held[0]} was a DHCP agent's and is port {taken[held[0]]}'s now: it gets another address"
+                )
+                continue
+            self._make(port)
+        agents = ask("Neutron", "DHCP agents", lambda: list(self._window.network.agents(agent_type=AGENT_DHCP)))
+        for agent in agents:
+            if agent.host in self._hosts and agent.host not in self._serving():
+                ask(
+                    "Neutron",
+                    f"add network {self._network.label} to the DHCP agent on {agent.host}",
+                    self._window.network.add_dhcp_agent_to_network,
+                    agent,
+                    self._network.id,
+                )
+
+    def _make(self, port: Port) -> None:
+        """A port as the agent had it; by its device ID the agent takes it for its own (neutron/agent/linux/dhcp.py)."""
+        ask(
+            "Neutron",
+            f"port of the DHCP agent on {port.host}",
+            lambda: self._window.network.create_port(
+                network_id=self._network.id,
+                name=port.name,
+                device_owner=port.device_owner,
+                device_id=port.device_id,
+                binding_host_id=port.host,
+                mac_address=port.mac_address,
+                fixed_ips=[each.model_dump() for each in port.fixed_ips],
+            ),
+        )
+
+    def prove(self) -> list[str]:
+        """By Neutron, and by the addresses in the namespaces of the hosts."""
+        wait_until(
+            f"network {self._network.label} has its DHCP agents",
+            2 * self._window.site.limits.settle_seconds,
+            lambda: self._missing() or self._absent(),
+            remedy="see the DHCP agents' logs on these hosts",
+            every=2.0,
+        )
+        return [
+            f"network {self._network.label}: DHCP agents on {', '.join(self._hosts)}, each with its addresses there"
+        ]
+
+    def _absent(self) -> str | None:
+        wanted = {
+            port.binding_host_id: [entry["ip_address"] for entry in port.fixed_ips]
+            for port in self._ports_now()
+            if port.device_owner == OWNER_DHCP
+        }
+        namespace = f"qdhcp-{self._network.id}"
+        for host in self._hosts:
+            done = self._window.fleet[host].run("ip", "-oneline", "-netns", namespace, "address", "show")
+            there = {word.split("/")[0] for word in done.text.split()} if done.returncode == 0 else set()
+            if missing := [address for address in wanted.get(host, []) if address not in there]:
+                return f"{', '.join(missing)} not in {namespace} on {host}"
+        return None
+
+
+def networks_served(window: Window, now: Topology) -> list[NetworkServed]:
+    """A step for each network that had DHCP agents, and for each that came since and wants some."""
+    before = window.before
+    alive = {agent.host for agent in now.agents_of(AGENT_DHCP) if agent.alive}
+    load = Counter(host for network in before.networks for host in hosts_before(before, network.id))
+    steps = []
+    for network in now.networks:
+        if network.id in before.network:
+            ports = hosts_before(before, network.id)
+            if ports:
+                steps.append(NetworkServed(window, network, list(ports.values()), sorted(ports)))
+        elif any(subnet.dhcp for subnet in now.subnets if subnet.network_id == network.id):
+            hosts = least_loaded(alive, load, usual_count(before))
+            load.update(hosts)
+            steps.append(NetworkServed(window, network, [], hosts))
+    return steps
+
+
+class RouterServed(Step):
+    """A router that is not HA is with an L3 agent: with the one that it had, if it had one."""
+
+    may_be_gone = True
+    chapter = ROUTERS
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, router: Router, host: str) -> None:
+        self._window = window
+        self._router = router
+        self._host = host
+        self.key = f"agent/{router.id}"
+        self.title = f"give router {router.label} to the L3 agent on {host}"
+
+    def plan(self) -> list[str]:
+        return [
+            f"openstack network agent add router --l3 <agent of {self._host}> {self._router.id}  # {self._router.label}"
+        ]
+
+    def _hosts(self) -> list[str]:
+        answer = ask(
+            "Neutron",
+            f"agents of router {self._router.label}",
+            lambda: self._window.network.get(f"/routers/{self._router.id}/l3-agents").json(),
+        )
+        return [agent["host"] for agent in answer.get("agents", [])]
+
+    def is_done(self) -> bool:
+        return bool(self._hosts())
+
+    def do(self, found: Any) -> None:
+        del found
+        ask("Neutron", f"router {self._router.label}", self._window.network.get_router, self._router.id)
+        agents = ask(
+            "Neutron",
+            "L3 agents",
+            lambda: list(self._window.network.agents(agent_type=AGENT_L3, host=self._host)),
+        )
+        if not agents:
+            raise NotReady(Finding(f"{self._host} has no L3 agent", (), "see its log there"))
+        ask(
+            "Neutron",
+            f"add router {self._router.label} to the L3 agent on {self._host}",
+            self._window.network.add_router_to_agent,
+            agents[0],
+            self._router.id,
+        )
+
+    def prove(self) -> list[str]:
+        """By Neutron, and by the router's namespace on the host."""
+        hosts = self._hosts()
+        if not hosts:
+            raise NotReady(Finding(f"no L3 agent has router {self._router.label}", (), "see neutron-server's log"))
+        wait_until(
+            f"router {self._router.label} is on {hosts[0]}",
+            2 * self._window.site.limits.settle_seconds,
+            lambda: self._not_there(hosts[0]),
+            remedy="see the L3 agent's log there",
+            every=2.0,
+        )
+        return [f"router {self._router.label} is with the L3 agent on {hosts[0]}, which has its namespace"]
+
+    def _not_there(self, host: str) -> str | None:
+        if not self._router.admin_state_up:
+            return None
+        listed = self._window.fleet[host].check("ip", "netns", "list").split()
+        return None if f"qrouter-{self._router.id}" in listed else f"no qrouter-{self._router.id} there"
+
+
+def routers_served(window: Window, now: Topology) -> list[RouterServed]:
+    """A step for each router that is to be with one L3 agent: not HA, not distributed; deleted ones need none."""
+    before = window.before
+    hosts = {agent.id: agent.host for agent in before.agents_of(AGENT_L3)}
+    had = {
+        router: hosts[agent]
+        for agent, routers in before.routers_of_agents.items()
+        for router in routers
+        if agent in hosts
+    }
+    alive = {agent.host for agent in now.agents_of(AGENT_L3) if agent.alive}
+    load = Counter(had.values())
+    steps = []
+    for router in now.routers:
+        known = before.router.get(router.id)
+        if router.distributed or router.ha or (known is not None and (known.ha or router.id not in had)):
+            continue
+        wanted = had.get(router.id)
+        if wanted not in alive:
+            wanted = next(iter(least_loaded(alive, load, 1)), None)
+            if wanted is None:
+                raise NotReady(Finding("no L3 agent is alive", (), "see their logs"))
+            load[wanted] += 1
+        steps.append(RouterServed(window, router, wanted))
+    return steps
