@@ -7,7 +7,7 @@ STAMP := $(VENV)/.requirements
 REHEARSAL := reports/rehearsal
 APT_PACKAGES := $(shell sed -e '/^\#/d' -e '/^$$/d' requirements/apt.txt)
 
-.PHONY: help setup rehearsal test check unit bench lock clean
+.PHONY: help setup rehearsal test check unit bench torture lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: $(STAMP) ## speed, as ratios against named alternatives (installs fping)
 	$(BIN)/python -m bench.sweep
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.conversion
+
+torture: $(STAMP) ## the window on the lab killed before, during and after every step: takes hours
+	$(BIN)/python -m tests.torture
 
 lock: $(STAMP) ## pin what requirements.in asks for, with hashes
 	$(BIN)/python -m venv $(VENV)/lock

@@ -17,7 +17,8 @@ from lab import paths
 from ovnshift.journal import entries_of
 from tests.lab.conftest import Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
-from tests.lab.test_6_window import CHANGE, SECONDS, STATE, dhcp_ports, hosts_units, steady_rows
+from tests.lab.state import dhcp_ports, hosts_units, steady_rows
+from tests.lab.test_6_window import CHANGE, SECONDS, STATE
 
 AGAIN = "tests-window-again"
 FRESH = "tests-made-on-ovn"

@@ -1,0 +1,78 @@
+"""The state of a lab, in what does not change by itself: to compare it before and after."""
+
+from __future__ import annotations
+
+from tests.lab.conftest import Lab
+
+HOSTS = ("infra1", "infra2", "infra3", "compute1", "compute2")
+STEADY = """
+SELECT name, mtu FROM networks WHERE name NOT LIKE 'HA network%' AND name NOT LIKE '{made}' ORDER BY 1;
+SELECT n.name, s.network_type, s.physical_network, s.segmentation_id FROM networksegments s JOIN networks n ON n.id = s.network_id
+    WHERE n.name NOT LIKE 'HA network%' AND n.name NOT LIKE '{made}' ORDER BY 1;
+SELECT p.name, b.host, b.vif_type, b.vif_details FROM ml2_port_bindings b JOIN ports p ON p.id = b.port_id
+    WHERE p.device_owner LIKE 'compute%' ORDER BY 1;
+SELECT p.name, l.host, l.driver FROM ml2_port_binding_levels l JOIN ports p ON p.id = l.port_id
+    WHERE p.device_owner LIKE 'compute%' ORDER BY 1;
+SELECT r.name, e.ha, r.admin_state_up, a.provider_name FROM routers r JOIN router_extra_attributes e ON e.router_id = r.id
+    LEFT JOIN providerresourceassociations a ON a.resource_id = r.id ORDER BY 1;
+SELECT DISTINCT device_owner FROM ports ORDER BY 1;
+SELECT COUNT(*) FROM ml2_geneve_allocations WHERE allocated;
+""".format(made="%-made-%")
+
+
+def steady_rows(lab: Lab) -> list[str]:
+    """Rows that are the same before the window and after the way back: what agents make anew has other ids."""
+    result = lab.ssh("infra1", "sudo mariadb --batch --skip-column-names neutron", stdin=STEADY)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def dhcp_ports(lab: Lab) -> list[list[str]]:
+    """Addresses that DHCP agents have, with host and network."""
+    network = lab.cloud().network
+    names = {each.id: each.name for each in network.networks()}
+    ports = network.ports(device_owner="network:dhcp")
+    return sorted([port.binding_host_id, names[port.network_id], port.fixed_ips[0]["ip_address"]] for port in ports)
+
+
+def hosts_units(lab: Lab) -> dict[str, str]:
+    """Units that run and are enabled, bridges, and files of the configuration."""
+    script = (
+        "systemctl list-units --plain --no-legend --state=active 'neutron*' 'ovn*' 'openvswitch*' 'nova*' | awk '{print $1}'; "
+        "systemctl list-unit-files --no-legend --state=enabled 'neutron*' 'ovn*' 'openvswitch*' 'nova*' | awk '{print $1}'; "
+        "ip -br link | awk '{print $1}' | grep -c ^br-; ip netns list | grep -c ovnmeta; "
+        "ip -br address show eth1; "
+        "sudo find /etc/neutron /etc/nova /etc/default -type f -exec sha256sum {} + | sort -k2"
+    )
+    return {name: lab.ssh(name, script).stdout for name in HOSTS}
+
+
+def api_state(lab: Lab) -> dict[str, object]:
+    cloud = lab.cloud()
+    servers = cloud.compute.servers(details=True, all_projects=True)
+    return {
+        "servers": sorted((server.id, server.status) for server in servers),
+        "networks": sorted((network.id, network.mtu) for network in cloud.network.networks()),
+        "routers": sorted((router.id, router.is_ha, router.is_admin_state_up) for router in cloud.network.routers()),
+        "ports": sorted((port.id, port.binding_vif_type) for port in cloud.network.ports()),
+        "agents": sorted((agent.id, agent.is_alive) for agent in cloud.network.agents()),
+    }
+
+
+def interfaces(lab: Lab) -> dict[str, list[str]]:
+    """Network interfaces and namespaces of hosts, by kind where their names come from ids that are new each time.
+
+    Taps of instances have the names of ports that stay; those of agents have not.
+    """
+    taps = {f"tap{port.id[:11]}" for port in lab.cloud().network.ports() if port.device_owner.startswith("compute")}
+    networks: dict[str, str] = {network.id: network.name for network in lab.cloud().network.networks()}
+    script = "ip -br link | awk '{print $1}'; ip netns list | cut -d' ' -f1; sudo ovs-vsctl --timeout=10 list-br"
+
+    def steady(name: str) -> str:
+        name = name.split("@", maxsplit=1)[0]
+        for prefix in ("qdhcp-", "ovnmeta-"):
+            if name.startswith(prefix):
+                return prefix + networks.get(name.removeprefix(prefix), "unknown")
+        return "tap of an agent" if name.startswith("tap") and name not in taps else name
+
+    return {host: sorted(map(steady, lab.ssh(host, script).stdout.split())) for host in HOSTS}

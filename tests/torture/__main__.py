@@ -1,0 +1,272 @@
+"""``make torture``: kill the window before, during and after every step, carry on, and compare with one that nobody disturbed.
+
+Two series. *resume*: one window, killed three times at each of its steps, and carried on each time. *back*: for each step a
+window killed during it, then the way back, itself killed once; the cloud has to be what it was before. What was killed, and
+what came of it, is in ``reports/torture/results.json`` and ``table.md``; a torture that was interrupted begins anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab import paths
+from ovnshift import files
+from ovnshift.journal import Entry, State, entries_of
+from tests.lab.conftest import Lab
+from tests.lab.machine_state import MachineState
+from tests.lab.state import dhcp_ports, hosts_units, interfaces, steady_rows
+from tests.torture.killer import VARIABLE
+
+REPORTS = paths.PROJECT_ROOT / "reports"
+PLACE = REPORTS / "torture"
+UNDISTURBED, TORTURED = "torture-undisturbed", "torture-killed"
+WINDOW_SECONDS = 1500
+INSTANTS = ("before", "during", "after")
+
+
+class Wrong(Exception):
+    """The cloud did not come to the end that it should have come to."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill. ``outcome``: what came of the run: "killed", "went by" (nothing was left to do there), or what it failed with."""
+
+    series: str
+    step: str
+    when: str
+    delay: float
+    alone: bool
+    seconds: float
+    outcome: str
+
+
+def lab_command(*arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m lab``; its output goes where ours goes."""
+    return subprocess.run(
+        [sys.executable, "-m", "lab", *arguments], cwd=paths.PROJECT_ROOT, text=True, timeout=timeout, check=True
+    )
+
+
+def suite(*arguments: str, change: str, kill: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a phase of the suite, in a process group of its own.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time; it is killed.
+    """
+    command = [sys.executable, "-m", "pytest", *arguments, f"--change={change}"]
+    environment = dict(os.environ)
+    if kill is not None:
+        command += ["-p", "tests.torture.killer"]
+        environment[VARIABLE] = json.dumps(kill)
+    process = subprocess.Popen(
+        command,
+        cwd=paths.PROJECT_ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=WINDOW_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, output, "")
+
+
+def must(done: subprocess.CompletedProcess[str], what: str) -> None:
+    """Raise unless a run succeeded.
+
+    Raises:
+        Wrong: it did not; with the end of its output.
+    """
+    if done.returncode != 0:
+        raise Wrong(f"{what} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+
+
+def say(text: str) -> None:
+    """A line for whoever looks."""
+    print(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}", flush=True)
+
+
+class Torture:
+    """Both series on one lab.
+
+    Args:
+        lab: the lab that is up.
+        seed: of the delays.
+        only: of the steps, those whose ids begin with one of these; all where it is empty.
+    """
+
+    def __init__(self, lab: Lab, seed: int, only: Sequence[str]) -> None:
+        self._lab = lab
+        self._random = random.Random(seed)  # noqa: S311, not for secrets
+        self._only = tuple(only)
+        self.kills: list[Kill] = []
+
+    # States
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "rows": steady_rows(self._lab),
+            "units and files": hosts_units(self._lab),
+            "interfaces": interfaces(self._lab),
+            "DHCP": dhcp_ports(self._lab),
+        }
+
+    @staticmethod
+    def _cells(change: str) -> dict[str, str]:
+        content = files.read_document(REPORTS / change / "comparison.json", "comparison", 1)
+        return {str(each["cell"]): each["fate"] for each in content["cells"]}
+
+    def _compare(self, what: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+        differing = [part for part in wanted if wanted[part] != found[part]]
+        for part in differing:
+            path = PLACE / f"differs-{what}-{part.replace(' ', '-')}.json"
+            path.write_text(json.dumps({"wanted": wanted[part], "found": found[part]}, indent=1), encoding="utf-8")
+        if differing:
+            raise Wrong(f"{what}: other {', '.join(differing)} than undisturbed; see {PLACE}/differs-{what}-…")
+
+    # Kills
+
+    def _order(self, series: str, entry: Entry, when: str) -> dict[str, Any]:
+        taken = 1.0
+        if entry.ended_at is not None:
+            taken = max(seconds_between(entry.begun_at, entry.ended_at), 0.05)
+        delay = self._random.uniform(0, taken) if when == "during" else 0.0
+        alone = when == "during" and self._random.random() < 0.5
+        return {"series": series, "step": entry.step, "when": when, "delay": round(delay, 3), "alone": alone}
+
+    def _kill(self, order: dict[str, Any], *arguments: str, change: str) -> Kill:
+        begun = time.monotonic()
+        done = suite("tests_migrate", *arguments, change=change, kill=order)
+        outcome = "killed" if done.returncode == -signal.SIGKILL else "went by" if done.returncode == 0 else "failed"
+        kill = Kill(**order, seconds=round(time.monotonic() - begun, 1), outcome=outcome)
+        self.kills.append(kill)
+        say(f"{kill.series}: {kill.when} {kill.step}: {kill.outcome} after {kill.seconds} s")
+        self.write()
+        if outcome == "failed":
+            (PLACE / f"failed-{len(self.kills)}.log").write_text(done.stdout, encoding="utf-8")
+            raise Wrong(f"the run that was to be killed {kill.when} {kill.step} failed:\n{done.stdout[-4000:]}")
+        return kill
+
+    def _wanted(self, entries: Sequence[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            if not self._only or entry.step.startswith(self._only):
+                yield entry
+
+    # Series
+
+    def undisturbed(self) -> tuple[list[Entry], dict[str, Any]]:
+        """A window that nobody disturbs: its steps, and what the cloud is like after it."""
+        lab_command("reset")
+        must(suite("-m", "pre", change=UNDISTURBED), "pre")
+        must(suite("tests_migrate", change=UNDISTURBED), "the undisturbed window")
+        must(suite("tests_post", change=UNDISTURBED), "post")
+        entries = [
+            entry
+            for entry in entries_of(REPORTS / UNDISTURBED / "journal.sqlite")
+            if entry.state in {State.DONE, State.ALREADY}
+        ]
+        return entries, {**self._state(), "cells": self._cells(UNDISTURBED)}
+
+    def resume(self, entries: Sequence[Entry], wanted: dict[str, Any]) -> None:
+        """One window, killed three times at each of its steps."""
+        lab_command("reset")
+        must(suite("-m", "pre", change=TORTURED), "pre")
+        for entry in self._wanted(entries):
+            for when in INSTANTS:
+                self._kill(self._order("resume", entry, when), change=TORTURED)
+        must(suite("tests_migrate", change=TORTURED), "the window that was killed often")
+        must(suite("tests_post", change=TORTURED), "post after the window that was killed often")
+        self._compare("resume", wanted, {**self._state(), "cells": self._cells(TORTURED)})
+
+    def back(self, entries: Sequence[Entry]) -> None:
+        """A window killed during a step, and the way back killed once; for each step."""
+        lab_command("reset")
+        before = self._state()
+        for entry in self._wanted(entries):
+            must(suite("-m", "pre", change=TORTURED), "pre")
+            self._kill(self._order("back", entry, "during"), change=TORTURED)
+            if not self._killed_on_the_way_back():
+                must(suite("tests_migrate", "--rollback", change=TORTURED), f"the way back from {entry.step}")
+            self._compare("back", before, self._state())
+
+    def _killed_on_the_way_back(self) -> bool:
+        """Kill the way back at the first step of some chapter; whether it came to its end, having nothing to do in that one."""
+        chapter = self._random.choice([f"back {number} " for number in range(1, 8)])
+        order = {"series": "back", "step": f"{chapter}*", "when": "during", "delay": 0.5, "alone": False}
+        return self._kill(order, "--rollback", change=TORTURED).outcome == "went by"
+
+    # Results
+
+    def write(self) -> None:
+        """The results so far."""
+        results = json.dumps([asdict(kill) for kill in self.kills], indent=1)
+        files.write_atomically(PLACE / "results.json", results.encode())
+        rows = [
+            f"| {kill.series} | {kill.step} | {kill.when} | {kill.delay} | {'the run' if kill.alone else 'all'} "
+            f"| {kill.seconds} | {kill.outcome} |"
+            for kill in self.kills
+        ]
+        head = [
+            "| series | step | killed | after s | what | the run took s | outcome |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        files.write_atomically(PLACE / "table.md", ("\n".join([*head, *rows]) + "\n").encode())
+
+
+def seconds_between(begun: str, ended: str) -> float:
+    """Between two moments in ISO 8601."""
+    return (datetime.datetime.fromisoformat(ended) - datetime.datetime.fromisoformat(begun)).total_seconds()
+
+
+def main() -> int:
+    """Run the series that are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--series", choices=("resume", "back"), action="append", help="both, unless one is named")
+    parser.add_argument("--only", action="append", default=[], metavar="STEP", help="steps whose ids begin so")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments at which steps are killed")
+    arguments = parser.parse_args()
+    shutil.rmtree(PLACE, ignore_errors=True)
+    PLACE.mkdir(parents=True)
+    for change in (UNDISTURBED, TORTURED):
+        shutil.rmtree(REPORTS / change, ignore_errors=True)
+    lab_command("up")
+    torture = Torture(Lab(lab_command, MachineState.now(), ""), arguments.seed, arguments.only)
+    try:
+        entries, state = torture.undisturbed()
+        say(f"{len(entries)} steps")
+        for series in arguments.series or ("resume", "back"):
+            if series == "resume":
+                torture.resume(entries, state)
+            else:
+                torture.back(entries)
+    except Wrong as wrong:
+        print(f"error: {wrong}", file=sys.stderr)
+        print(f"  next: see {PLACE} and the lab, which is as it was left", file=sys.stderr)
+        return 1
+    finally:
+        torture.write()
+    killed = sum(kill.outcome == "killed" for kill in torture.kills)
+    print(f"{killed} kills, {len(torture.kills) - killed} went by; every end was the undisturbed one. {PLACE}/table.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
