@@ -7,8 +7,9 @@ of them at once. What the second changed is counted against what the first read.
 from __future__ import annotations
 
 import gc
+import json
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -39,6 +40,7 @@ class Rule:
         change: changes all of them; None for rows that are made or removed (their columns are all of the row's).
         insert: rows that are not there yet are made.
         delete: the rows are removed.
+        values: go beside both statements.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Rule:
     change: str
     insert: bool = False
     delete: bool = False
+    values: tuple[Value, ...] = ()
 
 
 RULES: tuple[Rule, ...] = (
@@ -193,6 +196,41 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+# The first release of Neutron (2024.1) whose OVN driver writes them, in bind_port
+# (neutron/plugins/ml2/drivers/ovn/mech_driver/mech_driver.py).
+DETAILS_SINCE = 24
+
+
+def details_rule(bridge: str, datapaths: Mapping[str, str]) -> Rule:
+    """The rule for what Neutron from :data:`DETAILS_SINCE` on knows about a binding's switch.
+
+    Args:
+        bridge: that instances are plugged into ("br-int").
+        datapaths: datapath type ("system", "netdev") by host; ports bound elsewhere stay as they are.
+    """
+    details = "IF(b.vif_details = '', '{}', b.vif_details)"
+    made = (
+        f"JSON_SET({details}, '$.bridge_name', %s, "
+        "'$.datapath_type', JSON_UNQUOTE(JSON_EXTRACT(%s, CONCAT('$.\"', b.host, '\"'))))"
+    )
+    concerned = (
+        "b.vif_type IN ('bridge', 'ovs') AND JSON_CONTAINS_PATH(%s, 'one', CONCAT('$.\"', b.host, '\"')) "
+        f"AND NOT JSON_CONTAINS_PATH({details}, 'all', '$.bridge_name', '$.datapath_type')"
+    )
+    by_host = json.dumps(dict(datapaths))
+    return Rule(
+        "bindings' details",
+        "ml2_port_bindings",
+        ("port_id", "host"),
+        ("vif_details",),
+        "live migration and trunks look for the bridge and its datapath there",
+        f"SELECT b.port_id, b.host, b.vif_details AS old_vif_details, {made} AS new_vif_details "  # noqa: S608, constants
+        f"FROM ml2_port_bindings b WHERE {concerned} FOR UPDATE",
+        f"UPDATE ml2_port_bindings b SET b.vif_details = {made} WHERE {concerned}",  # noqa: S608, constants
+        values=(bridge, by_host, by_host),
+    )
+
+
 class RowChange(BaseModel):
     """A row that changes. ``before`` is None for a row that is made, ``after`` for one that is removed."""
 
@@ -249,7 +287,7 @@ def _read(connection: pymysql.Connection[DictCursor], rule: Rule) -> list[RowCha
             before=None if rule.insert else {column: row[old] for column, old in olds},
             after=None if rule.delete else {column: row[new] for column, new in news},
         )
-        for row in rows(connection, rule.read)
+        for row in rows(connection, rule.read, *rule.values)
     ]
 
 
@@ -280,7 +318,7 @@ def apply(
         for rule in rules:
             wanted = _read(connection, rule)
             with connection.cursor() as cursor:
-                changed = cursor.execute(rule.change) if wanted else 0
+                changed = cursor.execute(rule.change, rule.values) if wanted else 0
             if changed != len(wanted):
                 raise Conflict(
                     rule.table,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ovnshift.errors import OvnshiftError
+from ovnshift.hosts import Connection
 from ovnshift.site import Site
 
 CHECK_SECONDS = 120
@@ -85,6 +86,24 @@ def _ansible(program: str, arguments: list[str], home: Path, place: str) -> str:
             place, f"{program} ended with {done.returncode}: {said}", "mend it; nothing was run on any host"
         )
     return done.stdout
+
+
+def neutron_release(host: Connection) -> int:
+    """The major version of Neutron on a host: 21 is Zed, 24 is 2024.1.
+
+    Raises:
+        DeploymentError: no program of its server is there, or none says its version.
+        HostError: the host can't be asked.
+    """
+    said = []
+    for program in ("neutron-server", "neutron-rpc-server"):
+        done = host.run(program, "--version")
+        if found := re.search(r"(\d+)\.\d+", done.text):
+            return int(found[1])
+        said.append(f"{program}: {done.complaint or done.returncode}")
+    raise DeploymentError(
+        host.name, f"Neutron's version is not known: {'; '.join(said)}", "put it on root's PATH there"
+    )
 
 
 def check_playbook(site: Site, home: Path) -> list[str]:

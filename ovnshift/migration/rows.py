@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from ovnshift import files
 from ovnshift.database import conversion
 from ovnshift.database.connection import connect, rows
-from ovnshift.database.conversion import RowChange
+from ovnshift.database.conversion import RowChange, Rule
+from ovnshift.deployments import packages
 from ovnshift.migration.agents import hold_api
 from ovnshift.migration.window import Window
+from ovnshift.ovn import southbound
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.site import Site
 from ovnshift.steps import Step
@@ -21,6 +24,7 @@ VERSION = 1
 KIND = "changed rows"
 # Of each kind; the file has them all.
 SHOWN = 12
+INTEGRATION_BRIDGE = "br-int"
 
 
 def recorded(backups: Path) -> list[Path]:
@@ -79,14 +83,29 @@ class ConvertRows(Step):
     def __init__(self, window: Window) -> None:
         self._window = window
 
-    def _pending(self) -> list[RowChange]:
+    @functools.cached_property
+    def _has_details(self) -> bool:
+        """Whether this release of Neutron writes a binding's bridge and datapath."""
+        control = self._window.fleet[self._window.site.group("control")[0]]
+        return packages.neutron_release(control) >= conversion.DETAILS_SINCE
+
+    def _rules(self) -> list[Rule]:
+        """What concerns this release of Neutron, with what the chassis say."""
+        if not self._has_details:
+            return list(conversion.RULES)
+        chassis = southbound(self._window.site).chassis.values()
+        datapaths = {each.hostname: each.options.get("datapath-type") or "system" for each in chassis}
+        return [*conversion.RULES, conversion.details_rule(INTEGRATION_BRIDGE, datapaths)]
+
+    def _pending(self, rules: Sequence[Rule]) -> list[RowChange]:
         with connect(self._window.site) as connection:
-            found = conversion.read(connection)
+            found = conversion.read(connection, rules)
             connection.rollback()
         return found
 
     def plan(self) -> list[str]:
-        pending = self._pending()
+        # What the chassis say is not known before OVN is deployed.
+        pending = self._pending(conversion.RULES)
         by_rule: dict[str, list[RowChange]] = {}
         for change in pending:
             by_rule.setdefault(change.rule, []).append(change)
@@ -97,6 +116,8 @@ class ConvertRows(Step):
             lines += [f"  {change}" for change in changes[:SHOWN]]
             if len(changes) > SHOWN:
                 lines.append(f"  … and {len(changes) - SHOWN} more; all of them are in {self._diff()}")
+        if self._has_details:
+            lines.append("bindings' details: bridge and datapath type, as each host's chassis says by then")
         if pending:
             files.write_atomically(self._diff(), "".join(f"{change}\n" for change in pending).encode())
         return lines or ["no row is to be changed"]
@@ -105,7 +126,7 @@ class ConvertRows(Step):
         return self._window.evidence / "rows-planned.txt"
 
     def is_done(self) -> bool:
-        return not self._pending()
+        return not self._pending(self._rules())
 
     def do(self, found: Any) -> None:
         del found
@@ -119,7 +140,7 @@ class ConvertRows(Step):
                 )
             )
         with connect(self._window.site) as connection:
-            changed = conversion.apply(connection, self._keep)
+            changed = conversion.apply(connection, self._keep, self._rules())
         self._window.say(f"{len(changed)} rows changed")
 
     def _keep(self, changes: Sequence[RowChange]) -> None:

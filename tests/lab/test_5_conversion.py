@@ -168,6 +168,27 @@ def test_a_key_outside_the_ranges_is_made(copy: Connection) -> None:
     assert everything(copy) == before
 
 
+def test_bindings_get_the_bridge_and_datapath_of_their_host(copy: Connection) -> None:
+    """As Neutron's OVN driver writes them from 2024.1 on."""
+    rule = conversion.details_rule("br-int", {"compute1": "netdev"})
+    rules = [*conversion.RULES, rule]
+    untouched = everything(copy)
+    kept: list[RowChange] = []
+    conversion.apply(copy, kept.extend, rules)
+    details = {
+        (row["host"], row["vif_details"])
+        for row in rows(copy, "SELECT host, vif_details FROM ml2_port_bindings WHERE vif_type = 'ovs'")
+    }
+    mine = [json.loads(text) for host, text in details if host == "compute1"]
+    assert mine
+    assert all((each["bridge_name"], each["datapath_type"]) == ("br-int", "netdev") for each in mine)
+    assert all("port_filter" in each for each in mine)
+    assert all("bridge_name" not in text for host, text in details if host != "compute1")
+    assert conversion.read(copy, rules) == []
+    conversion.revert(copy, kept)
+    assert everything(copy) == untouched
+
+
 def test_when_what_was_done_cannot_be_kept_nothing_is_done(copy: Connection) -> None:
     before = everything(copy)
 
