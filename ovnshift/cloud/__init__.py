@@ -1,6 +1,6 @@
 """What Neutron and Nova say exists."""
 
-from ovnshift.cloud.discovery import CloudError, connect, discover, retried
+from ovnshift.cloud.discovery import PATIENCE, CloudError, connect, discover, impatient, retried
 from ovnshift.cloud.topology import Topology
 
-__all__ = ["CloudError", "Topology", "connect", "discover", "retried"]
+__all__ = ["PATIENCE", "CloudError", "Topology", "connect", "discover", "impatient", "retried"]

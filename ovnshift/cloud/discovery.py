@@ -5,7 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import keystoneauth1.exceptions
@@ -74,15 +77,68 @@ def _may_pass(error: BaseException) -> bool:
     )
 
 
+def _is_away(error: BaseException | None) -> bool:
+    """Whether nobody answers, or only something in front of the API does: worth more time than an API that refuses."""
+    if isinstance(error, openstack.exceptions.HttpException) and error.status_code is not None:
+        return error.status_code in {502, 503, 504}
+    return isinstance(
+        error,
+        keystoneauth1.exceptions.ConnectFailure
+        | keystoneauth1.exceptions.BadGateway
+        | keystoneauth1.exceptions.ServiceUnavailable
+        | keystoneauth1.exceptions.GatewayTimeout
+        | requests.exceptions.ConnectionError
+        | requests.exceptions.Timeout,
+    )
+
+
+@dataclass
+class Patience:
+    """How long an API that is away is asked again. A window that has begun has more to lose by ending than by waiting.
+
+    Attributes:
+        seconds: for each question; 0: only the usual tries.
+        tell: is told what is waited for.
+    """
+
+    seconds: float = 0.0
+    tell: Callable[[str], None] = field(default=lambda _: None)
+
+
+PATIENCE = Patience()
+_impatient: ContextVar[bool] = ContextVar("impatient", default=False)
 retries: list[str] = []
 
 
-def _noted(place: str, what: str) -> Callable[[tenacity.RetryCallState], None]:
-    def note(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        retries.append(f"{place}: {what}: try {state.attempt_number} of {ATTEMPTS}: {error}")
+@contextmanager
+def impatient() -> Iterator[None]:
+    """For whoever asks again by itself: an API that is away is an answer too."""
+    token = _impatient.set(True)
+    try:
+        yield
+    finally:
+        _impatient.reset(token)
 
-    return note
+
+class _Noted:
+    """Writes down each try that failed, and tells once that somebody is waited for."""
+
+    def __init__(self, place: str, what: str, patience: float) -> None:
+        self._subject = f"{place}: {what}"
+        self._patience = patience
+
+    def over(self, state: tenacity.RetryCallState) -> bool:
+        """Whether no further try is made."""
+        if state.attempt_number < ATTEMPTS:
+            return False
+        error = state.outcome.exception() if state.outcome else None
+        return not _is_away(error) or (state.seconds_since_start or 0.0) >= self._patience
+
+    def __call__(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        retries.append(f"{self._subject}: try {state.attempt_number}: {error}")
+        if state.attempt_number == ATTEMPTS:
+            PATIENCE.tell(f"{self._subject}: does not answer; tried again for {self._patience:.0f} s: {error}")
 
 
 def retried(place: str, what: str, ask: Callable[[], Found]) -> Found:
@@ -96,11 +152,13 @@ def retried(place: str, what: str, ask: Callable[[], Found]) -> Found:
     Raises:
         CloudError: it refused, or failed each time.
     """
+    patience = 0.0 if _impatient.get() else PATIENCE.seconds
+    noted = _Noted(place, what, patience)
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        stop=noted.over,
         wait=tenacity.wait_exponential(multiplier=0.5, max=8),
-        before_sleep=_noted(place, what),
+        before_sleep=noted,
         reraise=True,
     )
     try:
@@ -115,7 +173,7 @@ def retried(place: str, what: str, ask: Callable[[], Found]) -> Found:
         ) from error
     except (*_API_ERRORS, AttributeError) as error:
         # An API that answers with something that is no JSON ends in an AttributeError deep in openstacksdk.
-        tried = f" ({ATTEMPTS} times)" if _may_pass(error) else ""
+        tried = f" ({attempts.statistics['attempt_number']} times)" if _may_pass(error) else ""
         raise CloudError(
             place, f"{what} failed{tried}: {error}", "see whether the API answers: openstack endpoint list"
         ) from error

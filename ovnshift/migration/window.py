@@ -197,7 +197,8 @@ def wait_until(
 
     def attempt() -> str | None:
         try:
-            return look()
+            with cloud.impatient():
+                return look()
         except (OvnshiftError, openstack.exceptions.SDKException) as error:
             return str(error).splitlines()[0]
 

@@ -197,6 +197,7 @@ class Limits(_Section):
     stop_seconds: float = Field(default=180.0, gt=0, le=3600)
     start_seconds: float = Field(default=300.0, gt=0, le=3600)
     settle_seconds: float = Field(default=120.0, gt=0, le=3600)
+    api_seconds: float = Field(default=180.0, ge=0, le=3600)
     deploy_seconds: float = Field(default=3600.0, gt=0, le=86400)
     sync_seconds: float = Field(default=3600.0, gt=0, le=86400)
 
