@@ -27,8 +27,8 @@ class PhaseRun:
         return {name: message for name, (result, message) in self.results.items() if result in wanted}
 
 
-def run_phase(*arguments: str, change: str, timeout: float = 400) -> PhaseRun:
-    """Run pytest with these arguments for a change."""
+def run_phase(*arguments: str, change: str, timeout: float = 400, own_group: bool = False) -> PhaseRun:
+    """Run pytest with these arguments for a change; in a process group of its own if it is to kill that."""
     phase = next((each for each in ("migrate", "post") if f"tests_{each}" in arguments), "pre")
     name = "rollback" if "--rollback" in arguments else phase
     if "--plan" in arguments:
@@ -44,6 +44,7 @@ def run_phase(*arguments: str, change: str, timeout: float = 400) -> PhaseRun:
         text=True,
         timeout=timeout,
         check=False,
+        start_new_session=own_group,
     )
     results = {}
     if junit.exists():

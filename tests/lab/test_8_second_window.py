@@ -1,0 +1,165 @@
+"""The window once more after a way back: disturbed in the middle of steps, killed, and carried on each time to the same end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from lab import blueprint, host
+from tests.lab.conftest import Lab
+from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
+from tests.lab.state import hosts_units
+from tests.lab.test_6_window import SECONDS
+from tests.torture import killer, saboteur
+
+CHANGE = "tests-second-window"
+AWAY_SECONDS = 60
+Fault = tuple[str, str, tuple[str, ...]]
+
+
+def later(seconds: int, *command: str) -> str:
+    """A line of shell that has systemd run a command after a while."""
+    return f"systemd-run --quiet --collect --on-active={seconds} --timer-property=AccuracySec=1s {' '.join(command)}"
+
+
+def shell(line: str) -> tuple[str, ...]:
+    return ("sh", "-c", line)
+
+
+APIS = "keystone neutron-server rabbitmq-server"
+APIS_AWAY = shell(f"{later(AWAY_SECONDS, 'systemctl', 'start', APIS)} && systemctl stop {APIS}")
+# Three times, with three keys: none of those is left that tokens were made with.
+TOKENS_EXPIRE = shell(
+    "for number in 1 2 3; do keystone-manage fernet_rotate --keystone-user keystone --keystone-group keystone; done"
+)
+REBOOT = ("systemctl", "--no-block", "reboot")
+CUT_SSH = shell("pkill -KILL -f '^sshd: ' || true")
+HANG_SSH = shell(f"{later(20, 'pkill', '-CONT', '-x', 'sshd')} && pkill -STOP -x sshd")
+# As soon as it is there.
+KILL_SYNC = shell(
+    "systemd-run --quiet --collect --property=RuntimeMaxSec=60 sh -c "
+    "'until pkill -KILL -f [n]eutron-ovn-db-sync-util; do :; done'"
+)
+RESTART_CENTRAL = ("systemctl", "restart", "ovn-central", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb")
+
+
+def disturbed(monkeypatch: pytest.MonkeyPatch, *faults: Fault) -> PhaseRun:
+    """The window, with something done to the lab when a step begins."""
+    monkeypatch.setenv(saboteur.VARIABLE, json.dumps(faults))
+    return run_phase("tests_migrate", "-p", "tests.torture.saboteur", change=CHANGE, timeout=SECONDS)
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, **order: Any) -> PhaseRun:
+    """The window, killed at a step; a moment after it has begun, unless the order says otherwise."""
+    monkeypatch.setenv(killer.VARIABLE, json.dumps({"when": "during", "delay": 0.3, "alone": False, **order}))
+    return run_phase("tests_migrate", "-p", "tests.torture.killer", change=CHANGE, own_group=True, timeout=SECONDS)
+
+
+def first_failure(run: PhaseRun) -> tuple[str, str]:
+    wrong = run.with_result("failed", "error")
+    assert run.returncode == 1, run.output[-3000:]
+    for name, message in list(wrong.items())[1:]:
+        assert "blocked by" in message, (name, message)
+    return next(iter(wrong.items()))
+
+
+@pytest.fixture(scope="module")
+def ready(lab: Lab) -> Path:
+    """A LinuxBridge cloud with a fresh baseline."""
+    kinds = {agent.agent_type for agent in lab.cloud().network.agents()}
+    assert "Linux bridge agent" in kinds, "these tests come after the way back"
+    shutil.rmtree(REPORTS / CHANGE, ignore_errors=True)
+    run = run_phase("-m", "pre", change=CHANGE)
+    assert run.returncode == 0, run.output[-3000:]
+    return run.reports
+
+
+def test_apis_that_are_away_and_tokens_that_expire_are_waited_for(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keystone, Neutron and RabbitMQ stop while routers are made plain; then a hypervisor restarts while it is cleaned."""
+    run = disturbed(
+        monkeypatch,
+        ("3 networks/plain/", "infra1", APIS_AWAY),
+        ("4 stop instances/", "infra1", TOKENS_EXPIRE),
+        ("6 clean hosts/host/compute1", "compute1", REBOOT),
+    )
+    name, message = first_failure(run)
+    assert name == "test_hosts_are_clean", (message, run.output[-3000:])
+    assert "compute1" in message
+    assert run.results["test_routers_are_plain"][0] == "passed"
+    assert run.results["test_instances_are_stopped"][0] == "passed"
+    assert "does not answer; tried again for" in run.output
+    assert ready.is_dir()
+
+
+def until_up(name: str) -> None:
+    found = blueprint.host_named(name)
+    assert found is not None
+
+    def answers() -> bool:
+        return (
+            host.leader(found) is not None
+            and host.ask(found, "systemctl", "is-active", "--quiet", "ssh").returncode == 0
+        )
+
+    Retrying(retry=retry_if_result(lambda up: not up), stop=stop_after_delay(120), wait=wait_fixed(1))(answers)
+
+
+def test_connections_that_are_cut_while_the_playbook_runs(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ready.is_dir()
+    until_up("compute1")
+    run = disturbed(
+        monkeypatch, ("7 deploy OVN/playbook", "compute2", ("systemctl", "stop", "ssh.socket", "ssh.service"))
+    )
+    assert host.ask(blueprint_host("compute2"), "systemctl", "start", "ssh.service").returncode == 0
+    name, message = first_failure(run)
+    assert name == "test_ovn_is_deployed", message
+    assert "compute2" in message
+
+
+def blueprint_host(name: str) -> blueprint.Host:
+    found = blueprint.host_named(name)
+    assert found is not None
+    return found
+
+
+def test_a_kill_while_the_playbook_runs(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run alone is killed: its playbook goes on without it for a while."""
+    run = killed(monkeypatch, step="7 deploy OVN/playbook", delay=8, alone=True)
+    assert run.returncode == -9, run.output[-3000:]
+    assert ready.is_dir()
+
+
+def test_a_kill_after_rows_were_changed(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = killed(monkeypatch, step="8 database/rows", delay=0.05)
+    assert run.returncode == -9, run.output[-3000:]
+    assert ready.is_dir()
+
+
+def test_a_sync_that_is_killed_is_named(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = disturbed(monkeypatch, ("9 sync/repair", "infra1", KILL_SYNC))
+    name, message = first_failure(run)
+    assert name == "test_the_northbound_database_is_written", (message, run.output[-3000:])
+    assert "ended with" in message
+    assert ready.is_dir()
+
+
+def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OVN's databases restart, a host hangs, connections are cut and tokens expire on the way."""
+    run = disturbed(
+        monkeypatch,
+        ("9 sync/api", "infra1", RESTART_CENTRAL),
+        ("10 agents and left-overs/agents", "infra3", HANG_SSH),
+        ("10 agents and left-overs/structure", "infra1", CUT_SSH),
+        ("11 start instances/", "infra1", TOKENS_EXPIRE),
+    )
+    assert run.returncode == 0, run.output[-4000:]
+    post = run_phase("tests_post", change=CHANGE, timeout=SECONDS)
+    assert post.returncode == 0, post.output[-5000:]
+    content = json.loads((ready / "comparison.json").read_text(encoding="utf-8"))["content"]
+    assert {cell["fate"] for cell in content["cells"]} == {"kept"}
+    assert hosts_units(lab)
