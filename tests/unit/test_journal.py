@@ -124,3 +124,41 @@ def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
             assert (entry.state, entry.proof) == (State.DONE, [int(number)])
     # Only the last step may be in flight.
     assert sum(entry.state is State.INTENDED for entry in entries.values()) <= 1
+
+
+FILL_THE_DISK = """
+import sys
+from pathlib import Path
+from ovnshift.journal import Journal, JournalError, entries_of
+path = Path(sys.argv[1], "journal.sqlite")
+book = Journal(path, "lab", "http://192.0.2.1:5000")
+written = 0
+try:
+    for number in range(10_000):
+        book.intend(f"step {number}", "chapter", "title", "x" * 4000)
+        written += 1
+except JournalError as error:
+    book.close()
+    Path(sys.argv[1], "filler").unlink()
+    again = Journal(path, "lab", "http://192.0.2.1:5000")
+    again.intend("after", "chapter", "title", None)
+    again.close()
+    print(written, len(entries_of(path)), error)
+"""
+
+
+def test_a_full_disk_stops_before_anything_is_done_and_loses_nothing(tmp_path: Path) -> None:
+    """A disk of one megabyte, in a mount namespace that goes with the process."""
+    script = 'mount -t tmpfs -o size=1m tmpfs "$1" && head -c 200k /dev/zero > "$1/filler" && exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(tmp_path), sys.executable, FILL_THE_DISK],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written, kept, message = done.stdout.split(" ", 2)
+    assert int(written) > 10
+    assert int(kept) == int(written) + 1
+    assert "make room; nothing is done without it" in message
