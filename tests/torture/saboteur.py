@@ -1,8 +1,8 @@
 """A pytest plugin that does something to the lab at the moment when a step of its own run begins.
 
 ``pytest -p tests.torture.saboteur`` with ``OVNSHIFT_FAULTS`` in the environment, JSON: a list of ``[step, host, command]``. The
-first step whose id begins so has its intent in the journal when the command begins on that host, past SSH; each is done once. The host
-``here`` is this machine.
+first step whose id begins so has its intent in the journal when the command begins on that host, past SSH; each is done once.
+The host ``here`` is this machine.
 """
 
 from __future__ import annotations
