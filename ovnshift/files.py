@@ -13,7 +13,7 @@ from typing import Any
 from ovnshift.errors import OvnshiftError
 
 
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file so that a reader, also after a power cut, sees the old content or the new one and nothing between.
 
     Args:

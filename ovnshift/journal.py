@@ -14,13 +14,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ovnshift import __version__
 from ovnshift.errors import OvnshiftError
+from ovnshift.files import checksum
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 10
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS journal (version INTEGER NOT NULL, cloud TEXT NOT NULL, identity_endpoint TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS journal (version INTEGER NOT NULL, cloud TEXT NOT NULL, identity_endpoint TEXT NOT NULL,
+    steps INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS steps (
     number INTEGER PRIMARY KEY,
     step TEXT NOT NULL UNIQUE,
@@ -33,12 +36,15 @@ CREATE TABLE IF NOT EXISTS steps (
     attempts INTEGER NOT NULL DEFAULT 1,
     found TEXT NOT NULL DEFAULT 'null',
     proof TEXT NOT NULL DEFAULT 'null',
-    problem TEXT
+    problem TEXT,
+    written_by TEXT NOT NULL DEFAULT '',
+    seal TEXT NOT NULL DEFAULT ''
 );
 """
 
 
 _COLUMNS = "number, step, chapter, title, state, intended_at, begun_at, ended_at, attempts, found, proof, problem"
+_SEALED = f"{_COLUMNS}, written_by"
 
 
 class JournalError(OvnshiftError):
@@ -98,7 +104,7 @@ class Journal:
         identity_endpoint: its Keystone, which ties the journal to it.
 
     Raises:
-        JournalError: it can't be opened, is damaged, of a later version, or of another cloud.
+        JournalError: it can't be opened, is damaged or edited, of another version, or of another cloud.
     """
 
     def __init__(self, path: Path, cloud: str, identity_endpoint: str) -> None:
@@ -110,19 +116,20 @@ class Journal:
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
+            path.chmod(0o600)
             # An entry that was written survives a power cut.
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA synchronous = EXTRA")
             self._connection.executescript(_SCHEMA)
             known = self._connection.execute("SELECT version, cloud, identity_endpoint FROM journal").fetchone()
             if known is None:
                 self._connection.execute(
-                    "INSERT INTO journal VALUES (?, ?, ?)", (SCHEMA_VERSION, cloud, identity_endpoint)
+                    "INSERT INTO journal VALUES (?, ?, ?, 0)", (SCHEMA_VERSION, cloud, identity_endpoint)
                 )
         except (sqlite3.Error, OSError) as error:
             raise JournalError(
                 str(path), f"can't be opened: {error}", "see the disk, and whether another run holds it"
             ) from error
-        if known is not None and known[0] > SCHEMA_VERSION:
+        if known is not None and known[0] != SCHEMA_VERSION:
             raise JournalError(str(path), f"has version {known[0]}", "use the ovnshift that wrote it")
         if known is not None and known[1:] != (cloud, identity_endpoint):
             raise JournalError(
@@ -131,15 +138,39 @@ class Journal:
                 "name another --change",
             )
 
+        self._check_seals()
+
+    def _check_seals(self) -> None:
+        """See that nobody but this module has written to it.
+
+        Raises:
+            JournalError: somebody has.
+        """
+        rows = self._fetch(f"SELECT seal, {_SEALED} FROM steps")  # noqa: S608, a constant
+        edited = [row[2] for row in rows if row[0] != checksum(row[1:])]
+        (count,) = self._fetch("SELECT steps FROM journal")[0]
+        if edited or count != len(rows):
+            what = f"entries were edited: {', '.join(edited[:5])}" if edited else f"has {len(rows)} steps of {count}"
+            raise JournalError(str(self.path), what, "bring back the file as it was; what it says can't be relied on")
+
     def close(self) -> None:
         self._connection.close()
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Cursor]:
+    def _writing(self, step: str | None = None) -> Iterator[sqlite3.Cursor]:
+        """A transaction that writes to a step, or to all of them."""
         with self._lock:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                yield self._connection.cursor()
+                cursor = self._connection.cursor()
+                yield cursor
+                condition, values = ("WHERE step = ?", (step,)) if step is not None else ("", ())
+                cursor.execute(f"UPDATE steps SET written_by = ? {condition}", (__version__, *values))  # noqa: S608, constants
+                rows = cursor.execute(f"SELECT {_SEALED} FROM steps {condition}", values).fetchall()  # noqa: S608, constants
+                cursor.executemany(
+                    "UPDATE steps SET seal = ? WHERE number = ?", [(checksum(row), row[0]) for row in rows]
+                )
+                cursor.execute("UPDATE journal SET steps = (SELECT COUNT(*) FROM steps)")
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
                 if self._connection.in_transaction:
@@ -153,7 +184,7 @@ class Journal:
 
         What was found at the first attempt stays: after half a step the cloud does not show any more what was there.
         """
-        with self._writing() as cursor:
+        with self._writing(step) as cursor:
             cursor.execute(
                 "INSERT INTO steps (step, chapter, title, state, intended_at, begun_at, found) VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (step) DO UPDATE SET found = IIF(state = 'undone', excluded.found, found), "
@@ -166,7 +197,7 @@ class Journal:
 
     def already(self, step: str, chapter: str, title: str, proof: Any) -> None:
         """Write down that there was nothing to do, and what proves it."""
-        with self._writing() as cursor:
+        with self._writing(step) as cursor:
             cursor.execute(
                 "INSERT INTO steps (step, chapter, title, state, intended_at, begun_at, ended_at, proof) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
@@ -177,7 +208,7 @@ class Journal:
 
     def undone(self, step: str) -> None:
         """Write down that a step is undone. What was found is forgotten: the next attempt finds anew."""
-        with self._writing() as cursor:
+        with self._writing(step) as cursor:
             cursor.execute(
                 "UPDATE steps SET state = ?, ended_at = ?, proof = 'null' WHERE step = ?", (State.UNDONE, _now(), step)
             )
@@ -189,7 +220,7 @@ class Journal:
 
     def done(self, step: str, proof: Any) -> None:
         """Write down that a step is done and what proves it. Proved once more, it stays done since then."""
-        with self._writing() as cursor:
+        with self._writing(step) as cursor:
             cursor.execute(
                 "UPDATE steps SET ended_at = IIF(state = 'done', ended_at, ?), state = ?, proof = ? WHERE step = ?",
                 (_now(), State.DONE, json.dumps(proof), step),
@@ -197,7 +228,7 @@ class Journal:
 
     def failed(self, step: str, problem: str) -> None:
         """Write down that a step has failed."""
-        with self._writing() as cursor:
+        with self._writing(step) as cursor:
             cursor.execute(
                 "UPDATE steps SET state = ?, ended_at = ?, problem = ? WHERE step = ?",
                 (State.FAILED, _now(), problem, step),

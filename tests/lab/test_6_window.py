@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import re
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from openstack.connection import Connection
 from openstack.exceptions import ConflictException
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -71,6 +74,7 @@ def prepared(lab: Lab) -> PhaseRun:
     assert run.returncode == 0, run.output[-3000:]
     state = {"rows": steady_rows(lab), "hosts": hosts_units(lab), "dhcp": dhcp_ports(lab)}
     STATE.write_text(json.dumps(state), encoding="utf-8")
+    STATE.chmod(0o600)
     return run
 
 
@@ -373,3 +377,38 @@ def test_post_proves_it(migrated: PhaseRun) -> None:
     assert {cell["fate"] for cell in content["cells"]} == {"kept"}
     assert len(content["cells"]) >= 86
     assert (run.reports / "post.html").stat().st_size < 2_000_000
+
+
+def secrets() -> dict[str, bytes]:
+    """The lab's own passwords and keys, by where they are from."""
+    clouds = yaml.safe_load((SITE / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]
+    found = {f"clouds.yaml, {name}": each["auth"]["password"] for name, each in clouds.items()}
+    database = configparser.ConfigParser()
+    database.read(SITE / "database.cnf")
+    found["database.cnf"] = database["client"]["password"]
+    site = tomllib.loads((SITE / "site.toml").read_text(encoding="utf-8"))
+    found |= {f"guest {number}": each["password"] for number, each in enumerate(site["guests"]) if "password" in each}
+    found["id_ed25519"] = (SITE / "id_ed25519").read_text(encoding="utf-8").splitlines()[2]
+    return {place: secret.encode() for place, secret in found.items()}
+
+
+def test_secrets_are_nowhere_and_files_private(lab: Lab, migrated: PhaseRun) -> None:
+    """Nor in what sudo and sshd log on the hosts: arguments of commands end there. Archives of configuration hold them."""
+    known = secrets()
+    assert len(known) >= 5
+    assert all(len(secret) >= 8 for secret in known.values())
+    files = [path for path in migrated.reports.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    said = [
+        f"{place} in {path}"
+        for path in files
+        for place, secret in known.items()
+        if path.suffixes != [".tar", ".gz"] and secret in path.read_bytes()
+    ]
+    assert said == []
+    modes = {path: path.stat().st_mode & 0o077 for path in [migrated.reports, *migrated.reports.rglob("*")]}
+    assert [path for path, mode in modes.items() if mode] == []
+    for name in ("infra1", "infra2", "compute1"):
+        logged = lab.ssh(name, "sudo journalctl --no-pager --output=cat _COMM=sudo + _COMM=sshd").stdout
+        assert "COMMAND=" in logged, name
+        assert [place for place, secret in known.items() if secret.decode() in logged] == [], name

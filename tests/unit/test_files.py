@@ -34,8 +34,8 @@ def test_a_document_of_an_earlier_version_is_read(document: Path) -> None:
 
 
 def test_permissions_are_those_that_were_asked_for(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "secret", b"x", mode=0o600)
-    write_atomically(tmp_path / "open", b"x")
+    write_atomically(tmp_path / "secret", b"x")
+    write_atomically(tmp_path / "open", b"x", mode=0o644)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("secret", "open")] == [0o600, 0o644]
 
 

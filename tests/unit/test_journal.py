@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,28 @@ def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
     assert sum(entry.state is State.INTENDED for entry in entries.values()) <= 1
 
 
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ("UPDATE steps SET found = '{\"status\": \"SHUTOFF\"}' WHERE step = 'b'", "entries were edited: b"),
+        ("UPDATE steps SET state = 'undone'", "entries were edited: a, b"),
+        ("DELETE FROM steps WHERE step = 'b'", "has 1 steps of 2"),
+    ],
+)
+def test_an_edited_journal_is_refused(tmp_path: Path, edit: str, says: str) -> None:
+    book = journal(tmp_path)
+    book.intend("a", "chapter", "title", None)
+    book.done("a", ["it is"])
+    book.intend("b", "chapter", "title", {"status": "ACTIVE"})
+    book.failed("b", "it is not")
+    book.close()
+    journal(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as connection:
+        connection.execute(edit)
+    with pytest.raises(JournalError, match=says):
+        journal(tmp_path)
+
+
 FILL_THE_DISK = """
 import sys
 from pathlib import Path
@@ -162,3 +186,11 @@ def test_a_full_disk_stops_before_anything_is_done_and_loses_nothing(tmp_path: P
     assert int(written) > 10
     assert int(kept) == int(written) + 1
     assert "make room; nothing is done without it" in message
+
+
+def test_entries_say_which_version_wrote_them(tmp_path: Path) -> None:
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+    with contextlib.closing(journal(tmp_path)) as book:
+        book.intend("a", "chapter", "title", None)
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
+        assert connection.execute("SELECT written_by FROM steps").fetchall() == [(project["project"]["version"],)]
