@@ -63,12 +63,21 @@ class NotRestorable(OvnshiftError):
     """The dump's restored copy is not what was dumped."""
 
 
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
 @contextmanager
 def _option_file(login: Login) -> Iterator[Path]:
     """The login where only its owner may read it; on a command line everybody could."""
-    quoted = login.password.replace("\\", "\\\\").replace('"', '\\"')
+    values = {"host": login.host, "port": str(login.port), "user": login.user, "password": login.password}
+    if login.ca_certificate is not None:
+        values["ssl-ca"] = str(login.ca_certificate)
+    lines = [f'{name}="{_quoted(value)}"' for name, value in values.items()]
+    if login.ca_certificate is not None:
+        lines.append("ssl-verify-server-cert")
     with tempfile.NamedTemporaryFile("w", prefix="ovnshift-", suffix=".cnf", encoding="utf-8") as stream:
-        stream.write(f'[client]\nhost="{login.host}"\nport={login.port}\nuser="{login.user}"\npassword="{quoted}"\n')
+        stream.write("\n".join(["[client]", *lines]) + "\n")
         stream.flush()
         yield Path(stream.name)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -25,12 +26,13 @@ class DatabaseError(OvnshiftError):
 
 @dataclass(frozen=True)
 class Login:
-    """Where the database is, and as whom."""
+    """Where the database is, and as whom; with a CA, only over TLS and only to a server that this CA vouches for."""
 
     host: str
     port: int
     user: str
     password: str = field(repr=False)
+    ca_certificate: Path | None = None
 
     @property
     def place(self) -> str:
@@ -39,7 +41,7 @@ class Login:
 
 
 def login_of(site: Site) -> Login:
-    """The login that a site file gives: a client's option file ([client] host, port, user, password), or single keys.
+    """The login that a site file gives: a client's option file ([client] host, port, user, password, ssl-ca), or single keys.
 
     Raises:
         DatabaseError: the option file or the environment variable lacks something.
@@ -54,7 +56,10 @@ def login_of(site: Site) -> Login:
             raise DatabaseError(place, f"is no client's option file: {error}", remedy) from error
         if not client.get("user"):
             raise DatabaseError(place, "is no client's option file: no user in [client]", remedy)
-        return Login(client.get("host") or "localhost", port, client["user"], client.get("password", ""))
+        authority = settings.ca_certificate or next(
+            (Path(client[key]) for key in ("ssl-ca", "ssl_ca") if client.get(key)), None
+        )
+        return Login(client.get("host") or "localhost", port, client["user"], client.get("password", ""), authority)
     assert settings.host is not None
     assert settings.user is not None
     assert settings.password_env is not None
@@ -65,7 +70,7 @@ def login_of(site: Site) -> Login:
             f"{settings.password_env} is not in the environment",
             f"export {settings.password_env}=…",
         )
-    return Login(settings.host, settings.port, settings.user, password)
+    return Login(settings.host, settings.port, settings.user, password, settings.ca_certificate)
 
 
 _BEFORE_COMMENT = re.compile(r"""(?:"(?:\\.|[^"\\])*\\?"?|'(?:\\.|[^'\\])*\\?'?|[^#"'])*""")
@@ -111,7 +116,7 @@ def connect(site: Site, schema: str | None = None) -> Iterator[pymysql.Connectio
             write_timeout=STATEMENT_SECONDS,
             charset="utf8mb4",
             cursorclass=DictCursor,
-            ssl={"ca": str(site.database.ca_certificate)} if site.database.ca_certificate else None,
+            ssl={"ca": str(login.ca_certificate)} if login.ca_certificate else None,
         )
     except (pymysql.MySQLError, OSError) as error:
         raise DatabaseError(login.place, f"no connection: {said(error)}", "see [database] in the site file") from error

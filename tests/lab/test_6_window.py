@@ -385,7 +385,7 @@ def secrets() -> dict[str, bytes]:
     found = {f"clouds.yaml, {name}": each["auth"]["password"] for name, each in clouds.items()}
     database = configparser.ConfigParser()
     database.read(SITE / "database.cnf")
-    found["database.cnf"] = database["client"]["password"].strip("\"")
+    found["database.cnf"] = database["client"]["password"].strip('"')
     site = tomllib.loads((SITE / "site.toml").read_text(encoding="utf-8"))
     found |= {f"guest {number}": each["password"] for number, each in enumerate(site["guests"]) if "password" in each}
     found["id_ed25519"] = (SITE / "id_ed25519").read_text(encoding="utf-8").splitlines()[2]
