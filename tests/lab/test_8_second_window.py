@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from lab import blueprint, host
 from tests.lab.conftest import Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
-from tests.lab.state import hosts_units
+from tests.lab.state import HOSTS, hosts_units
 from tests.lab.test_6_window import SECONDS
 from tests.torture import killer, saboteur
 
@@ -89,11 +89,29 @@ def first_failure(run: PhaseRun) -> tuple[str, str]:
     return next(iter(wrong.items()))
 
 
+MARK = "/tmp/ovnshift-tests-a-name-was-run"  # noqa: S108, must not be made
+HOSTILE = f"a'b\"c;`touch {MARK}`$(touch {MARK})<script>alert(1)</script> --x"
+
+
+def name_hostile_things(lab: Lab) -> None:
+    """An instance, a network, a router, a port and a security group get a name that means something to shells, SQL and HTML."""
+    cloud = lab.cloud("demo")
+    server = cloud.compute.find_server("vm-app2", ignore_missing=False)
+    cloud.compute.update_server(server, name=HOSTILE)
+    made = cloud.network.create_network(name=HOSTILE)
+    subnet = cloud.network.create_subnet(name=HOSTILE, network_id=made.id, ip_version=4, cidr="10.77.0.0/24")
+    router = cloud.network.create_router(name=HOSTILE)
+    cloud.network.add_interface_to_router(router, subnet.id)
+    group = cloud.network.create_security_group(name=HOSTILE)
+    cloud.network.create_port(name=HOSTILE, network_id=made.id, security_group_ids=[group.id])
+
+
 @pytest.fixture(scope="module")
 def ready(lab: Lab) -> Path:
     """A LinuxBridge cloud with a fresh baseline."""
     kinds = {agent.agent_type for agent in lab.cloud().network.agents()}
     assert "Linux bridge agent" in kinds, "these tests come after the way back"
+    name_hostile_things(lab)
     shutil.rmtree(REPORTS / CHANGE, ignore_errors=True)
     run = run_phase("-m", "pre", change=CHANGE)
     assert run.returncode == 0, run.output[-3000:]
@@ -191,3 +209,13 @@ def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.Mon
     content = json.loads((ready / "comparison.json").read_text(encoding="utf-8"))["content"]
     assert {cell["fate"] for cell in content["cells"]} == {"kept"}
     assert hosts_units(lab)
+
+
+def test_names_reach_no_shell_and_no_page_as_they_are(lab: Lab, ready: Path) -> None:
+    pages = {path.name: path.read_text(encoding="utf-8") for path in ready.glob("*.html")}
+    assert {"pre.html", "migrate.html", "post.html"} <= set(pages)
+    assert any("alert(1)" in page for page in pages.values())
+    assert [name for name, page in pages.items() if "<script>alert(1)" in page] == []
+    assert not Path(MARK).exists()
+    for name in HOSTS:
+        assert lab.ssh(name, f"sudo test ! -e {MARK}").returncode == 0, name
