@@ -362,18 +362,30 @@ def revert(connection: pymysql.Connection[DictCursor], changes: Iterable[RowChan
     """
     connection.rollback()
     connection.begin()
-    conflicts: list[RowChange] = []
-    count = 0
+    changes = list(changes)
     try:
-        for batch in _batches(reversed(list(changes))):
-            failed = _put_back(connection, batch)
-            count += len(batch) - len(failed)
-            conflicts += failed
+        conflicts = put_back(connection, changes)
         connection.commit()
     except BaseException:
         roll_back(connection)
         raise
-    return count, conflicts
+    return len(changes) - len(conflicts), conflicts
+
+
+def put_back(
+    connection: pymysql.Connection[DictCursor], changes: Sequence[RowChange], *, force: bool = False
+) -> list[RowChange]:
+    """Put rows back, the newest rule first, in the transaction that is open.
+
+    Args:
+        connection: to Neutron's schema.
+        changes: what was recorded, oldest first.
+        force: also where a row is not any more what was made of it.
+
+    Returns:
+        Those that were not put back: their rows have changed since, or are gone.
+    """
+    return [left for batch in _batches(reversed(changes)) for left in _put_back(connection, batch, force=force)]
 
 
 def _batches(changes: Iterable[RowChange]) -> Iterator[list[RowChange]]:
@@ -390,9 +402,9 @@ def _batches(changes: Iterable[RowChange]) -> Iterator[list[RowChange]]:
                 yield group[begin : begin + BATCH]
 
 
-def _put_back(connection: pymysql.Connection[DictCursor], batch: list[RowChange]) -> list[RowChange]:
+def _put_back(connection: pymysql.Connection[DictCursor], batch: list[RowChange], *, force: bool) -> list[RowChange]:
     """Put rows back that are alike; those that can't be, since they have changed, are left and returned."""
-    statement, values = _inverse(batch)
+    statement, values = _inverse(batch, force=force)
     with connection.cursor() as cursor:
         if len(batch) == 1:
             return [] if cursor.execute(statement, values) else batch
@@ -401,11 +413,11 @@ def _put_back(connection: pymysql.Connection[DictCursor], batch: list[RowChange]
             return []
         # Some have changed. One by one, so that it shows which.
         cursor.execute("ROLLBACK TO SAVEPOINT batch")
-    return [change for change in batch if _put_back(connection, [change])]
+    return [change for change in batch if _put_back(connection, [change], force=force)]
 
 
-def _inverse(batch: list[RowChange]) -> tuple[str, list[Value]]:
-    """The statement that undoes changes that are alike, and its values."""
+def _inverse(batch: list[RowChange], *, force: bool) -> tuple[str, list[Value]]:
+    """The statement that undoes changes that are alike, and its values; rows are found by their keys only if it is forced."""
     first = batch[0]
     table = identifier(first.table)
     if first.after is None:
@@ -415,7 +427,8 @@ def _inverse(batch: list[RowChange]) -> tuple[str, list[Value]]:
         return statement, [value for row in removed for value in row.values()]
     # A column that is changed and part of the key is found by what was made of it.
     keys = [name for name in first.key if name not in first.after]
-    conditions = [f"{identifier(name)} <=> %s" for name in first.after]
+    made = {name: value for name, value in first.after.items() if not force or name in first.key}
+    conditions = [f"{identifier(name)} <=> %s" for name in made]
     if len(batch) == 1:
         # MariaDB would not use the key for a list of one.
         conditions += [f"{identifier(name)} = %s" for name in keys]
@@ -423,7 +436,7 @@ def _inverse(batch: list[RowChange]) -> tuple[str, list[Value]]:
         found_by = ", ".join(identifier(name) for name in keys)
         conditions.append(f"({found_by}) IN ({_places(len(keys), len(batch))})")
     where = " AND ".join(conditions)
-    found = [*first.after.values(), *(change.key[name] for change in batch for name in keys)]
+    found = [*made.values(), *(change.key[name] for change in batch for name in keys)]
     if first.before is None:
         return f"DELETE FROM {table} WHERE {where}", found  # noqa: S608, checked names
     assignments = ", ".join(f"{identifier(name)} = %s" for name in first.before)

@@ -9,7 +9,7 @@ import pymysql
 from pymysql.cursors import DictCursor
 
 from ovnshift.database.connection import identifier, rows
-from ovnshift.database.conversion import BATCH, Conflict, RowChange, Value, roll_back
+from ovnshift.database.conversion import Conflict, RowChange, Value, put_back, roll_back
 
 Key = tuple[Value, ...]
 
@@ -178,74 +178,25 @@ def go_back(
                 "look at them (--rollback --plan); --conflicts=overwrite puts them back all the same",
             )
         wanted = [*found.ours, *(found.changed if force else [])]
-        _put_back(connection, list(reversed(wanted)), force=force)
+        # Keys that were made for segments go, whether they are in use by now or not.
+        put_back(connection, [change for change in wanted if change.table in DERIVED], force=True)
+        left = put_back(connection, [change for change in wanted if change.table not in DERIVED], force=force)
+        if left:
+            raise Conflict(
+                left[0].table, f"{len(left)} rows can't be put back: {left[0]}", "who writes to the database?"
+            )
         since = {}
         for what, _, statement in SINCE:
             with connection.cursor() as cursor:
                 count = cursor.execute(statement)
             if count:
                 since[what] = count
-        if left := still_ovns(connection):
+        if still := still_ovns(connection):
             raise Conflict(
-                "database", f"rows are still OVN's: {left}", "stop neutron-server on every host, and run this again"
+                "database", f"rows are still OVN's: {still}", "stop neutron-server on every host, and run this again"
             )
         connection.commit()
     except BaseException:
         roll_back(connection)
         raise
     return len(wanted), since
-
-
-def _put_back(connection: pymysql.Connection[DictCursor], changes: Sequence[RowChange], *, force: bool) -> None:
-    """Rows that change in the same way are changed together."""
-    alike: dict[tuple[str, tuple[tuple[str, Value], ...], tuple[tuple[str, Value], ...], str], list[RowChange]] = {}
-    for change in changes:
-        before = tuple((change.before or {}).items())
-        after = tuple((change.after or {}).items())
-        kind = "insert" if change.after is None else "delete" if change.before is None else "update"
-        # A row that is made again has values of its own.
-        mark = kind if kind != "insert" else f"{kind} {len(alike)}"
-        alike.setdefault((change.table, before, after, mark), []).append(change)
-    for (table, before_items, after_items, kind), members in alike.items():
-        for begin in range(0, len(members), BATCH):
-            part = members[begin : begin + BATCH]
-            _change(connection, table, dict(before_items), dict(after_items), kind.split()[0], part, force=force)
-
-
-def _change(
-    connection: pymysql.Connection[DictCursor],
-    table: str,
-    before: Mapping[str, Value],
-    after: Mapping[str, Value],
-    kind: str,
-    members: Sequence[RowChange],
-    *,
-    force: bool,
-) -> None:
-    name = identifier(table)
-    with connection.cursor() as cursor:
-        if kind == "insert":
-            for change in members:
-                row = {**change.key, **(change.before or {})}
-                columns = ", ".join(identifier(each) for each in row)
-                places = ", ".join(["%s"] * len(row))
-                cursor.execute(
-                    f"INSERT IGNORE INTO {name} ({columns}) VALUES ({places})",  # noqa: S608, checked names
-                    tuple(row.values()),
-                )
-            return
-        keys = list(members[0].key)
-        columns = ", ".join(identifier(each) for each in keys)
-        place = f"({', '.join(['%s'] * len(keys))})"
-        where = f"({columns}) IN ({', '.join([place] * len(members))})"
-        values: list[Value] = [value for change in members for value in _key(change, change.after)]
-        if kind == "delete":
-            cursor.execute(f"DELETE FROM {name} WHERE {where}", tuple(values))  # noqa: S608, checked names
-            return
-        conditions = "" if force else "".join(f" AND {identifier(each)} <=> %s" for each in after)
-        assignments = ", ".join(f"{identifier(each)} = %s" for each in before)
-        extra = () if force else tuple(after.values())
-        cursor.execute(
-            f"UPDATE {name} SET {assignments} WHERE {where}{conditions}",  # noqa: S608, checked names
-            (*before.values(), *values, *extra),
-        )

@@ -12,7 +12,7 @@ import pytest
 from pymysql.cursors import DictCursor
 
 from ovnshift import site as sites
-from ovnshift.database import backup, conversion
+from ovnshift.database import backup, conversion, restoration
 from ovnshift.database.connection import DatabaseError, connect, identifier, login_of, rows
 from ovnshift.database.conversion import Conflict, RowChange
 from ovnshift.site import Site
@@ -226,3 +226,79 @@ def test_somebody_else_who_writes_is_noticed(copy: Connection) -> None:
     with pytest.raises(Conflict, match=r"rows were read for bindings, 1 changed"):
         conversion.apply(copy, keep_nothing, [narrow])
     assert everything(copy) == before
+
+
+# The way back: by the record, and by rule for what came since
+
+
+@pytest.fixture
+def converted(copy: Connection) -> tuple[dict[str, backup.Table], list[RowChange]]:
+    """Rows are OVN's: what they were, and the record of it."""
+    untouched = everything(copy)
+    kept: list[RowChange] = []
+    conversion.apply(copy, kept.extend)
+    return untouched, kept
+
+
+Converted: TypeAlias = "tuple[dict[str, backup.Table], list[RowChange]]"
+
+
+def test_the_way_back_puts_every_row_back(copy: Connection, converted: Converted) -> None:
+    untouched, kept = converted
+    number, since = restoration.go_back(copy, kept, force=False)
+    # Keys in use follow from the segments.
+    derived = [change for change in kept if change.table in restoration.DERIVED]
+    assert number == len(kept) - len(derived)
+    assert set(since) <= {"VXLAN keys of segments that may be given away", "Geneve keys in use"}
+    assert everything(copy) == untouched
+    assert restoration.still_ovns(copy) == {}
+
+
+def test_a_row_that_somebody_changed_stops_the_way_back_unless_it_is_overwritten(
+    copy: Connection, converted: Converted
+) -> None:
+    untouched, kept = converted
+    port = next(change.key["port_id"] for change in kept if change.rule == "bindings")
+    with copy.cursor() as cursor:
+        cursor.execute("UPDATE ml2_port_bindings SET vif_type = 'vhostuser' WHERE port_id = %s", (port,))
+        copy.commit()
+    before = everything(copy)
+    with pytest.raises(Conflict, match=str(port)):
+        restoration.go_back(copy, kept, force=False)
+    assert everything(copy) == before
+    found = restoration.sort(copy, kept)
+    assert [change.key["port_id"] for change in found.changed] == [port]
+    restoration.go_back(copy, kept, force=True)
+    assert everything(copy) == untouched
+
+
+def test_what_came_since_goes_back_by_rule(copy: Connection, converted: Converted) -> None:
+    _, kept = converted
+    segment = rows(copy, "SELECT network_id FROM networksegments WHERE network_type = 'geneve' LIMIT 1")[0]
+    with copy.cursor() as cursor:
+        cursor.execute("SET FOREIGN_KEY_CHECKS = 0")
+        cursor.execute(
+            "INSERT INTO networksegments (id, network_id, network_type, segmentation_id, is_dynamic, segment_index, "
+            "standard_attr_id) VALUES ('made-on-ovn', %s, 'geneve', 16000000, 0, 1, 999999)",
+            (segment["network_id"],),
+        )
+        cursor.execute("INSERT INTO ml2_geneve_allocations VALUES (16000000, 1)")
+        copy.commit()
+    _, since = restoration.go_back(copy, kept, force=False)
+    assert since["Geneve segments"] == 1
+    assert since["VXLAN keys of segments without a row"] == 1
+    assert count(copy, "SELECT COUNT(*) AS n FROM networksegments WHERE network_type = 'geneve'") == 0
+    assert count(copy, "SELECT allocated AS n FROM ml2_vxlan_allocations WHERE vxlan_vni = 16000000") == 1
+    assert count(copy, "SELECT allocated AS n FROM ml2_geneve_allocations WHERE geneve_vni = 16000000") == 0
+
+
+def test_a_port_that_was_deleted_since_stays_deleted(copy: Connection, converted: Converted) -> None:
+    _, kept = converted
+    port = next(change.key["port_id"] for change in kept if change.rule == "bindings")
+    with copy.cursor() as cursor:
+        cursor.execute("DELETE FROM ports WHERE id = %s", (port,))
+        copy.commit()
+    gone = restoration.sort(copy, kept).gone
+    assert {change.rule for change in gone} >= {"bindings", "binding levels"}
+    restoration.go_back(copy, kept, force=False)
+    assert count(copy, "SELECT COUNT(*) AS n FROM ml2_port_bindings WHERE vif_type = 'ovs'") == 0

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
+from keystoneauth1.exceptions import ClientException
 from openstack.connection import Connection
-from openstack.exceptions import ConflictException
+from openstack.exceptions import ConflictException, SDKException
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from lab import host
@@ -298,7 +299,8 @@ def until(ask: Callable[[], list[Any]]) -> list[Any]:
     def attempt() -> list[Any] | None:
         try:
             return ask()
-        except Exception:  # noqa: BLE001, it is just starting
+        except (ClientException, SDKException):
+            # It is just starting.
             return None
 
     found = Retrying(retry=retry_if_result(lambda answer: not answer), stop=stop_after_delay(120), wait=wait_fixed(1))(

@@ -89,7 +89,7 @@ def first_failure(run: PhaseRun) -> tuple[str, str]:
     return next(iter(wrong.items()))
 
 
-MARK = "/tmp/ovnshift-tests-a-name-was-run"  # noqa: S108, must not be made
+MARK = "/tmp/ovnshift-tests-a-name-was-run"
 HOSTILE = f"a'b\"c;`touch {MARK}`$(touch {MARK})<script>alert(1)</script> --x"
 
 
