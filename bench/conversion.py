@@ -401,7 +401,7 @@ def ours(site: Site, inverse: Path) -> tuple[dict[str, Spent], list[RowChange]]:
     """What each part of our way took, and what was changed."""
 
     def keep(changes: Sequence[RowChange]) -> None:
-        files.write_document(inverse, KIND, VERSION, {"rows": [each.model_dump(mode="json") for each in changes]})
+        files.write_document(inverse, KIND, VERSION, {"rows": conversion.to_record(changes)})
 
     gc.collect()
     times = [now()]

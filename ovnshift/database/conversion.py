@@ -13,9 +13,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import pymysql
-from pydantic import BaseModel, ConfigDict
+from pydantic import TypeAdapter
 from pymysql.cursors import DictCursor
 
 from ovnshift.database.connection import DatabaseError, identifier, rows
@@ -231,10 +232,9 @@ def details_rule(bridge: str, datapaths: Mapping[str, str]) -> Rule:
     )
 
 
-class RowChange(BaseModel):
+@dataclass(frozen=True, slots=True)
+class RowChange:
     """A row that changes. ``before`` is None for a row that is made, ``after`` for one that is removed."""
-
-    model_config = ConfigDict(frozen=True)
 
     rule: str
     table: str
@@ -248,6 +248,24 @@ class RowChange(BaseModel):
             return f"{self.table} [{key}]: {'+' if self.before is None else '-'} {self.after or self.before}"
         changes = ", ".join(f"{name}: {self.before[name]} → {self.after[name]}" for name in self.after)
         return f"{self.table} [{key}]: {changes}"
+
+
+_RECORD = TypeAdapter(list[RowChange])
+
+
+def to_record(changes: Sequence[RowChange]) -> list[dict[str, Any]]:
+    """Changes as they are kept in a file, JSON-able."""
+    names = RowChange.__slots__
+    return [{name: getattr(change, name) for name in names} for change in changes]
+
+
+def from_record(record: Any) -> list[RowChange]:
+    """Changes that were kept.
+
+    Raises:
+        pydantic.ValidationError: they are none.
+    """
+    return _RECORD.validate_python(record)
 
 
 class Conflict(OvnshiftError):

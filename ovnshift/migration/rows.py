@@ -38,7 +38,7 @@ def read_recorded(path: Path) -> list[RowChange]:
     Raises:
         OvnshiftError: it was changed or is missing.
     """
-    return [RowChange.model_validate(each) for each in files.read_document(path, KIND, VERSION)["rows"]]
+    return conversion.from_record(files.read_document(path, KIND, VERSION)["rows"])
 
 
 _LEFT = {
@@ -146,7 +146,7 @@ class ConvertRows(Step):
     def _keep(self, changes: Sequence[RowChange]) -> None:
         number = len(recorded(self._window.backups)) + 1
         path = self._window.backups / f"rows-{number:03}.json"
-        files.write_document(path, KIND, VERSION, {"rows": [change.model_dump(mode="json") for change in changes]})
+        files.write_document(path, KIND, VERSION, {"rows": conversion.to_record(changes)})
 
     def prove(self) -> list[str]:
         """By reading again, with other questions than those that changed them."""

@@ -121,7 +121,7 @@ def test_the_inverse_puts_every_row_back(copy: Connection) -> None:
     kept: list[RowChange] = []
     conversion.apply(copy, kept.extend)
     # As it is kept in a file
-    kept = [RowChange.model_validate(json.loads(change.model_dump_json())) for change in kept]
+    kept = conversion.from_record(json.loads(json.dumps(conversion.to_record(kept))))
     assert everything(copy) != before
     number, conflicts = conversion.revert(copy, kept)
     assert (number, conflicts) == (len(kept), [])

@@ -96,8 +96,8 @@ def test_an_edited_baseline_is_refused(tmp_path: Path, baseline: Baseline) -> No
     path = tmp_path / "baseline.json"
     baselines.save(path, baseline)
     text = path.read_text(encoding="utf-8")
-    assert '"outcome": "passed"' in text
-    path.write_text(text.replace('"outcome": "passed"', '"outcome": "failed"', 1), encoding="utf-8")
+    assert '"outcome":"passed"' in text
+    path.write_text(text.replace('"outcome":"passed"', '"outcome":"failed"', 1), encoding="utf-8")
     with pytest.raises(OvnshiftError, match="was changed after it was written"):
         baselines.read(path)
 

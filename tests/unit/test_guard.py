@@ -288,7 +288,7 @@ def test_readiness_may_be_as_old_as_a_baseline(tmp_path: Path) -> None:
 
 def test_readiness_that_was_edited_can_not_be_used(tmp_path: Path) -> None:
     path = ready(tmp_path, good=False, reasons=["why not"])
-    edited(path, '"good": false', '"good": true')
+    edited(path, '"good":false', '"good":true')
     with pytest.raises(OvnshiftError, match=r"readiness\.json: was changed after it was written"):
         readiness_problems(window(tmp_path))
 
