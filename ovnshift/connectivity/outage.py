@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import paramiko
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ovnshift.cloud.topology import FloatingIp, Instance, Topology
+from ovnshift.cloud.topology import OWNER_DHCP, FloatingIp, Instance, Port, Topology
 from ovnshift.connectivity.cells import Endpoint
 from ovnshift.connectivity.plan import Vantages
 from ovnshift.errors import OvnshiftError
@@ -119,8 +119,8 @@ def places(topology: Topology, vantages: Vantages, site: Site) -> dict[Watched, 
     """What there is to watch, and from where each can be seen before, during and after the migration.
 
     Of each active instance the first address on each of its ports (IPv4 before IPv6): from the namespace that reaches its network
-    now, and from ``ovnmeta-`` on its own hypervisor, which will exist later. Each floating IP of such an instance: from the host
-    outside.
+    now, or else a DHCP agent's that was there before and may be again; and from ``ovnmeta-`` on its own hypervisor, which will
+    exist later. Each floating IP of such an instance: from the host outside.
 
     Returns:
         The places of each address; none for what can't be seen from anywhere.
@@ -148,6 +148,11 @@ def _of_instance(
         # Not from its hypervisor: that is the second place, whether it exists or not.
         now = vantages.of_network(port.network_id, None)
         seen = [] if now is None else [Place(host=now.host, namespace=now.namespace)]
+        if now is None:
+            # After OVN is deployed no namespace reaches it from elsewhere; on the way back a DHCP agent's will be there again.
+            seen += [
+                Place(host=host, namespace=f"qdhcp-{port.network_id}") for host in _dhcp_hosts(topology, site, port)[:1]
+            ]
         if instance.host in site.hosts:
             seen.append(Place(host=instance.host, namespace=f"ovnmeta-{port.network_id}"))
         address = min(port.addresses, key=lambda each: ":" in each)
@@ -155,6 +160,12 @@ def _of_instance(
         # The same address on two networks of one instance is one target.
         found[watched] = tuple(dict.fromkeys((*found.get(watched, ()), *seen)))
     return found
+
+
+def _dhcp_hosts(topology: Topology, site: Site, of: Port) -> list[str]:
+    """Hosts whose DHCP agents serve a port's network, by name."""
+    ports = [port for port in topology.ports if port.network_id == of.network_id and port.device_owner == OWNER_DHCP]
+    return sorted({port.host for port in ports if port.host in site.hosts})
 
 
 def _is_used(topology: Topology, floating_ip: FloatingIp) -> bool:

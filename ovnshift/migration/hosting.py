@@ -7,6 +7,7 @@ before Neutron knows it (neutron/agent/dhcp/agent.py, sync_state).
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,17 +41,101 @@ def least_loaded(hosts: Iterable[str], load: Counter[str], count: int) -> list[s
     return sorted(hosts, key=lambda host: (load[host], host))[:count]
 
 
-class NetworkServed(Step):
-    """A network has its DHCP agents again, at the addresses that they had."""
+class DhcpPorts(Step):
+    """The DHCP agents' ports of a network are there again, at the addresses that they had, before an agent makes new ones.
+
+    By its device ID an agent takes such a port for its own (neutron/agent/linux/dhcp.py, setup_dhcp_port). It can't be bound
+    while the agents are off; Neutron binds it when one asks for it (neutron/plugins/ml2/plugin.py, get_bound_port_context).
+    """
 
     may_be_gone = True
     chapter = DHCP
     irreversible = FORWARD
 
-    def __init__(self, window: Window, network: Network, ports: Sequence[Port], hosts: Sequence[str]) -> None:
+    def __init__(self, window: Window, network: Network, ports: Sequence[Port]) -> None:
         self._window = window
         self._network = network
         self._ports = ports
+        # Once agents run, a port that is missing is theirs to make.
+        self.settled_by = (f"{DHCP}/agents/", f"{DHCP}/dhcp/")
+        self.key = f"dhcp ports/{network.id}"
+        self.title = f"make the DHCP agents' ports of network {network.label} again"
+
+    def plan(self) -> list[str]:
+        return [
+            f"openstack port create --network {self._network.id} --device-owner {port.device_owner} --host {port.host} "
+            f"--fixed-ip ip-address={','.join(port.addresses)}"
+            for port in self._ports
+        ]
+
+    def _missing(self) -> tuple[list[Port], list[str]]:
+        """Those to make, and what is in the way of others."""
+        ask("Neutron", f"network {self._network.label}", self._window.network.get_network, self._network.id)
+        now = ask(
+            "Neutron",
+            f"ports of network {self._network.label}",
+            lambda: list(self._window.network.ports(network_id=self._network.id)),
+        )
+        own = {port.device_id for port in now}
+        taken = {entry["ip_address"]: port.id for port in now for entry in port.fixed_ips}
+        free, held = [], []
+        for port in self._ports:
+            if port.device_id in own:
+                continue
+            if others := sorted(set(port.addresses) & set(taken)):
+                held.append(
+                    f"{others[0]} of {port.host}'s DHCP agent is port {taken[others[0]]}'s now: it gets another one"
+                )
+            else:
+                free.append(port)
+        return free, held
+
+    def is_done(self) -> bool:
+        return not self._missing()[0]
+
+    def do(self, found: Any) -> None:
+        del found
+        for port in self._missing()[0]:
+            ask(
+                "Neutron",
+                f"port of the DHCP agent on {port.host}",
+                functools.partial(
+                    self._window.network.create_port,
+                    network_id=self._network.id,
+                    name=port.name,
+                    device_owner=port.device_owner,
+                    device_id=port.device_id,
+                    binding_host_id=port.host,
+                    mac_address=port.mac_address,
+                    fixed_ips=[each.model_dump() for each in port.fixed_ips],
+                ),
+            )
+
+    def prove(self) -> list[str]:
+        free, held = self._missing()
+        if free:
+            missing = tuple(f"{', '.join(port.addresses)} of {port.host}" for port in free)
+            raise NotReady(Finding(f"DHCP ports of {self._network.label} are missing", missing, "who deletes them?"))
+        return [f"network {self._network.label}: {len(self._ports) - len(held)} DHCP ports at their addresses", *held]
+
+
+def dhcp_ports(window: Window) -> list[DhcpPorts]:
+    """A step for each network that had DHCP agents."""
+    before = window.before
+    found = [(network, list(hosts_before(before, network.id).values())) for network in before.networks]
+    return [DhcpPorts(window, network, ports) for network, ports in found if ports]
+
+
+class NetworkServed(Step):
+    """A network has its DHCP agents again."""
+
+    may_be_gone = True
+    chapter = DHCP
+    irreversible = FORWARD
+
+    def __init__(self, window: Window, network: Network, hosts: Sequence[str]) -> None:
+        self._window = window
+        self._network = network
         self._hosts = hosts
         self.key = f"dhcp/{network.id}"
         self.title = f"give network {network.label} its DHCP agents again"
@@ -94,18 +179,6 @@ class NetworkServed(Step):
     def do(self, found: Any) -> None:
         del found
         ask("Neutron", f"network {self._network.label}", self._window.network.get_network, self._network.id)
-        now = self._ports_now()
-        own = {port.device_id for port in now}
-        taken = {entry["ip_address"]: port.id for port in now for entry in port.fixed_ips}
-        for port in self._ports:
-            if port.device_id in own:
-                continue
-            if held := sorted(set(port.addresses) & set(taken)):
-                self._window.say(
-                    f"{held[0]} was a DHCP agent's and is port {taken[held[0]]}'s now: it gets another address"
-                )
-                continue
-            self._make(port)
         agents = ask("Neutron", "DHCP agents", lambda: list(self._window.network.agents(agent_type=AGENT_DHCP)))
         for agent in agents:
             if agent.host in self._hosts and agent.host not in self._serving():
@@ -116,22 +189,6 @@ class NetworkServed(Step):
                     agent,
                     self._network.id,
                 )
-
-    def _make(self, port: Port) -> None:
-        """A port as the agent had it; by its device ID the agent takes it for its own (neutron/agent/linux/dhcp.py)."""
-        ask(
-            "Neutron",
-            f"port of the DHCP agent on {port.host}",
-            lambda: self._window.network.create_port(
-                network_id=self._network.id,
-                name=port.name,
-                device_owner=port.device_owner,
-                device_id=port.device_id,
-                binding_host_id=port.host,
-                mac_address=port.mac_address,
-                fixed_ips=[each.model_dump() for each in port.fixed_ips],
-            ),
-        )
 
     def prove(self) -> list[str]:
         """By Neutron, and by the addresses in the namespaces of the hosts."""
@@ -171,11 +228,11 @@ def networks_served(window: Window, now: Topology) -> list[NetworkServed]:
         if network.id in before.network:
             ports = hosts_before(before, network.id)
             if ports:
-                steps.append(NetworkServed(window, network, list(ports.values()), sorted(ports)))
+                steps.append(NetworkServed(window, network, sorted(ports)))
         elif any(subnet.dhcp for subnet in now.subnets if subnet.network_id == network.id):
             hosts = least_loaded(alive, load, usual_count(before))
             load.update(hosts)
-            steps.append(NetworkServed(window, network, [], hosts))
+            steps.append(NetworkServed(window, network, hosts))
     return steps
 
 

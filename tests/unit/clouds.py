@@ -85,7 +85,7 @@ class Builder:
         self.networks.append(network)
         return network
 
-    def _port(self, network: Network, addresses: Sequence[str], **values: Any) -> Port:
+    def port(self, network: Network, addresses: Sequence[str], **values: Any) -> Port:
         fixed = []
         for address in addresses:
             subnet = next(
@@ -118,7 +118,7 @@ class Builder:
         for network in networks:
             subnet = next(each for each in self.subnets if each.network_id == network.id)
             assert subnet.gateway_ip is not None
-            self._port(network, [subnet.gateway_ip], device_owner=OWNER_HA_INTERFACE, device_id=router.id)
+            self.port(network, [subnet.gateway_ip], device_owner=OWNER_HA_INTERFACE, device_id=router.id)
         return router
 
     def instance(
@@ -145,7 +145,7 @@ class Builder:
             by_network.setdefault(network.id, []).append(address)
         for network in self.networks:
             if network.id in by_network:
-                self._port(
+                self.port(
                     network,
                     by_network[network.id],
                     device_owner=f"{OWNER_COMPUTE}nova",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, OWNER_DHCP, Topology
-from ovnshift.migration.hosting import hosts_before, networks_served, routers_served, usual_count
+from ovnshift.migration.hosting import dhcp_ports, hosts_before, networks_served, routers_served, usual_count
 from ovnshift.report.result import NotReady
 from tests.unit.clouds import Seed, id_of
 from tests.unit.test_guard import window
@@ -22,7 +22,7 @@ class Served(Seed):
             subnet = next(each for each in self.subnets if each.network_id == network.id)
             for host in ("infra1", "infra2"):
                 address = f"{subnet.cidr.rsplit('.', 1)[0]}.{last + int(host[-1])}"
-                self._port(
+                self.port(
                     network, [address], device_owner=OWNER_DHCP, device_id=f"dhcp-{host}-{network.id}", host=host
                 )
         for host in INFRAS:
@@ -45,6 +45,17 @@ def test_networks_go_back_to_the_hosts_that_they_had(tmp_path: Path) -> None:
     assert all("<agent of infra1>" in line or "<agent of infra2>" in line for line in planned)
     assert sorted(hosts_before(before, cloud.web.id)) == ["infra1", "infra2"]
     assert usual_count(before) == 2
+
+
+def test_dhcp_ports_are_made_at_the_addresses_that_they_had(tmp_path: Path) -> None:
+    cloud = Served()
+    steps = {step.key: step for step in dhcp_ports(window(tmp_path, cloud.topology()))}
+    assert set(steps) == {f"dhcp ports/{each.id}" for each in (cloud.web, cloud.app, cloud.db)}
+    lines = steps[f"dhcp ports/{cloud.web.id}"].plan()
+    assert [line.rsplit(" --host ", 1)[1] for line in lines] == [
+        "infra1 --fixed-ip ip-address=10.5.0.3",
+        "infra2 --fixed-ip ip-address=10.5.0.4",
+    ]
 
 
 def test_a_network_that_was_deleted_is_left_alone(tmp_path: Path) -> None:

@@ -795,6 +795,19 @@ def test_after_the_change_an_instance_is_not_watched_from_the_same_place_twice()
     assert where["192.168.100.90"] == ()
 
 
+def test_on_the_way_back_an_instance_is_watched_from_where_its_dhcp_agent_was() -> None:
+    cloud = clouds.Seed()
+    for host in ("infra3", "infra2", "unknown"):
+        cloud.port(cloud.web, [], device_owner="network:dhcp", host=host)
+    topology = cloud.topology()
+    hosts = clouds.inventories({"compute1": [f"ovnmeta-{cloud.web.id}"]})
+    found = places(topology, Vantages(topology, hosts, clouds.site()), clouds.site())
+    where = {each.target.name: where for each, where in found.items()}
+    dhcp = Place(host="infra2", namespace=f"qdhcp-{cloud.web.id}")
+    assert where["vm-web1"] == (dhcp, Place(host="compute1", namespace=f"ovnmeta-{cloud.web.id}"))
+    assert where["vm-db1"] == (Place(host="compute1", namespace=f"ovnmeta-{cloud.db.id}"),)
+
+
 def test_of_an_address_of_each_family_the_older_one_is_watched() -> None:
     cloud = clouds.Builder()
     dual = cloud.network("dual", "fd00::/64", "10.0.0.0/24")

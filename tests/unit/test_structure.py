@@ -87,7 +87,7 @@ class Cloud(Builder):
         return changed
 
     def plug(self, network: Network, *addresses: str, **values: Any) -> Port:
-        port = self._port(network, addresses, **values)
+        port = self.port(network, addresses, **values)
         number = len(self.ports)
         self.ports[-1] = port.model_copy(update={"mac_address": f"fa:16:3e:00:00:{number:02x}"})
         return self.ports[-1]

@@ -21,6 +21,17 @@ def test_the_api_is_back(run: Run, window: Window, journal: Journal) -> None:
     run(steps, what="of the control hosts")
 
 
+def test_metadata_ports_are_deleted(run: Run, window: Window, journal: Journal) -> None:
+    """OVN's metadata ports are deleted, and their addresses free."""
+    run([back.DeleteMetadataPorts(window)] if back.of_chapter(journal, "9 sync") else [], what="of the ports")
+
+
+def test_dhcp_ports_are_back(run: Run, window: Window, journal: Journal) -> None:
+    """The DHCP agents' ports are there again, at their addresses, before the agents start and make others."""
+    deleted = back.of_chapter(journal, "10 agents and left-overs/dhcp ports")
+    run(hosting.dhcp_ports(window) if deleted else [], what="of the networks")
+
+
 def test_agents_are_back(run: Run, window: Window, journal: Journal) -> None:
     """The old agents are enabled, run, and are alive by Neutron."""
     stopped = back.of_chapter(journal, "5 retire agents/agents")
@@ -29,13 +40,8 @@ def test_agents_are_back(run: Run, window: Window, journal: Journal) -> None:
     run([back.AgentsAlive(window)] if stopped else [], what="of the agents")
 
 
-def test_metadata_ports_are_deleted(run: Run, window: Window, journal: Journal) -> None:
-    """OVN's metadata ports are deleted, and their addresses free."""
-    run([back.DeleteMetadataPorts(window)] if back.of_chapter(journal, "9 sync") else [], what="of the ports")
-
-
 def test_networks_are_served(request: pytest.FixtureRequest, run: Run, window: Window, journal: Journal) -> None:
-    """Networks have their DHCP agents again, at the addresses that these had."""
+    """Networks have their DHCP agents again."""
     stopped = back.of_chapter(journal, "5 retire agents/agents")
     now = window.before if planning(request.config) else window.discover()
     run(hosting.networks_served(window, now) if stopped else [], what="of the networks")
