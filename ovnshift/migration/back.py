@@ -1,6 +1,6 @@
 """The way back: from any point of the window, also after its end, to LinuxBridge as it was.
 
-Chapters run in the opposite order, but that networks are as they were before instances start: guests get their MTU then.
+Chapters run in the opposite order, but that networks have their MTU before agents and instances start: these take it over then.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OFF = "back 2 OVN off"
 ROWS = "back 3 database"
 CONFIGURATION = "back 4 configuration"
 AGENTS = "back 5 agents"
-NETWORKS = "back 6 networks"
+ROUTERS = "back 6 routers"
 START = "back 7 start instances"
 OWNER_METADATA = "network:distributed"
 FORWARD = "the window is opened again instead"
@@ -464,14 +464,14 @@ class DeleteMetadataPorts(DeleteObjects):
         ask("Neutron", f"delete port {each.id}", self._window.network.delete_port, each.id)
 
 
-# Networks
+# Networks and routers
 
 
 class RouterBack(Step):
     """A router that was HA is so again, with one active agent."""
 
     may_be_gone = True
-    chapter = NETWORKS
+    chapter = ROUTERS
     irreversible = FORWARD
 
     def __init__(self, window: Window, done: Entry) -> None:
@@ -524,10 +524,10 @@ class RouterBack(Step):
 
 
 class MtuBack(Step):
-    """A network has the MTU that it had."""
+    """A network has the MTU that it had, before the agents make their bridges and tunnels: these keep what they begin with."""
 
     may_be_gone = True
-    chapter = NETWORKS
+    chapter = AGENTS
     irreversible = FORWARD
 
     def __init__(self, window: Window, done: Entry) -> None:

@@ -18,7 +18,7 @@ from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
 
 DHCP = "back 5 agents"
-ROUTERS = "back 6 networks"
+ROUTERS = "back 6 routers"
 FORWARD = "the window is opened again instead"
 
 

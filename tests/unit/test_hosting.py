@@ -22,9 +22,7 @@ class Served(Seed):
             subnet = next(each for each in self.subnets if each.network_id == network.id)
             for host in ("infra1", "infra2"):
                 address = f"{subnet.cidr.rsplit('.', 1)[0]}.{last + int(host[-1])}"
-                self.port(
-                    network, [address], device_owner=OWNER_DHCP, device_id=f"dhcp-{host}-{network.id}", host=host
-                )
+                self.port(network, [address], device_owner=OWNER_DHCP, device_id=f"dhcp-{host}-{network.id}", host=host)
         for host in INFRAS:
             self.agent(AGENT_L3, host)
         self.plain = self.router("rtr-plain").model_copy(update={"ha": False})

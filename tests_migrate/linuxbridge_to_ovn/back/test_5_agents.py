@@ -21,6 +21,12 @@ def test_the_api_is_back(run: Run, window: Window, journal: Journal) -> None:
     run(steps, what="of the control hosts")
 
 
+def test_mtus_are_back(run: Run, window: Window, journal: Journal) -> None:
+    """Networks have the MTU that they had, before agents make bridges and tunnels of it."""
+    done = back.of_chapter(journal, "3 networks/mtu/")
+    run([back.MtuBack(window, entry) for entry in done], what="of the networks")
+
+
 def test_metadata_ports_are_deleted(run: Run, window: Window, journal: Journal) -> None:
     """OVN's metadata ports are deleted, and their addresses free."""
     run([back.DeleteMetadataPorts(window)] if back.of_chapter(journal, "9 sync") else [], what="of the ports")

@@ -1,4 +1,4 @@
-"""Routers and MTUs are as they were, before instances start."""
+"""Routers are as they were, before instances start."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from fixtures.window import Run
 from ovnshift.journal import Journal
 from ovnshift.migration import back, hosting
 from ovnshift.migration.window import Window
-
-
-def test_mtus_are_back(run: Run, window: Window, journal: Journal) -> None:
-    """Networks have the MTU that they had."""
-    done = back.of_chapter(journal, "3 networks/mtu/")
-    run([back.MtuBack(window, entry) for entry in done], what="of the networks")
 
 
 def test_routers_are_ha_again(run: Run, window: Window, journal: Journal) -> None:
