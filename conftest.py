@@ -6,6 +6,7 @@ pytest_plugins = (
     "fixtures.checks",
     "fixtures.cloud",
     "fixtures.connectivity",
+    "fixtures.staging",
     "fixtures.order",
     "fixtures.readiness",
     "fixtures.window",

@@ -13,13 +13,14 @@ from typing import Any
 from ovnshift.errors import OvnshiftError
 
 
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
     """Write a file so that a reader, also after a power cut, sees the old content or the new one and nothing between.
 
     Args:
         path: the file; its directory is made where it is missing.
         content: all of it.
         mode: its permissions.
+        owner: its user and group, by number; this process's where there is none.
 
     Raises:
         OvnshiftError: the disk is full, or the place can't be written to. What was there is untouched.
@@ -30,12 +31,14 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as stream:
+            if owner is not None:
+                os.fchown(stream.fileno(), *owner)
             os.fchmod(stream.fileno(), mode)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -45,12 +48,28 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         ) from error
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make sure that names made, changed or removed in a directory survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def rename_durably(old: Path, new: Path) -> None:
+    """Give a file another name in its directory, in the place of what may have that name.
+
+    Raises:
+        OvnshiftError: it can't be.
+    """
+    try:
+        old.replace(new)
+        sync_directory(new.parent)
+    except OSError as error:
+        raise OvnshiftError(
+            str(old), f"could not become {new.name}: {error.strerror or error}", "mend its directory's permissions"
+        ) from error
 
 
 def _canonical(content: Any) -> str:

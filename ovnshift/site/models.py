@@ -36,6 +36,8 @@ def _ovsdb(remote: str) -> str:
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 Connection = Annotated[str, AfterValidator(_connection)]
 OvsdbRemote = Annotated[str, AfterValidator(_ovsdb)]
+# As Linux names interfaces, which a bridge is (IFNAMSIZ).
+BridgeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,14}$")]
 # A name of a schema is put between backticks where SQL has no parameters for it.
 SchemaName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
 
@@ -112,6 +114,9 @@ class Deployment(_Section):
     playbook: ExistingFile | None = None
     arguments: list[str] = []
     rollback: ExistingFile | None = None
+    directory: Path = Path("/etc/openstack_deploy")
+    checkout: Path = Path("/opt/openstack-ansible")
+    rename_bridges: dict[BridgeName, BridgeName] = {}
     sync_user: str = Field(default="neutron", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
     sync_config: list[str] = ["/etc/neutron/neutron.conf", "/etc/neutron/plugins/ml2/ml2_conf.ini"]
 
@@ -119,6 +124,9 @@ class Deployment(_Section):
     def _has_what_it_runs(self) -> Deployment:
         if self.kind == "packages" and not (self.inventory and self.playbook):
             raise ValueError('kind = "packages" needs inventory and playbook')
+        chained = set(self.rename_bridges) & set(self.rename_bridges.values())
+        if chained or len(set(self.rename_bridges.values())) < len(self.rename_bridges):
+            raise ValueError("rename_bridges: each bridge gets a name of its own that none of them has now")
         return self
 
 

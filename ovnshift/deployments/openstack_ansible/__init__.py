@@ -1,0 +1,1 @@
+"""OpenStack-Ansible: the files that its deploy host has, and what has to change in them for OVN."""

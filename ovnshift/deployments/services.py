@@ -1,0 +1,102 @@
+"""What each deployer calls the services that a migration stops, starts and looks for, and where it puts the sync tool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ovnshift.deployments import packages
+
+Kind = Literal["packages", "openstack-ansible", "kolla-ansible", "devstack"]
+
+
+class Services(Protocol):
+    """systemd's units on a cloud's hosts, and the sync tool."""
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """What ML2/LinuxBridge runs on network and compute hosts."""
+
+    @property
+    def api(self) -> tuple[str, ...]:
+        """Neutron's server, in one piece or in several."""
+
+    @property
+    def chassis(self) -> tuple[str, ...]:
+        """What OVN runs on a chassis."""
+
+    @property
+    def switch(self) -> tuple[str, ...]:
+        """Open vSwitch."""
+
+    @property
+    def central(self) -> tuple[str, ...]:
+        """OVN's databases and northd."""
+
+    @property
+    def sync_tool(self) -> tuple[str, ...]:
+        """Where ``neutron-ovn-db-sync-util`` may be on a control host: names or globs, the first that is there counts."""
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """Globs of the names of LXC containers in which Neutron's server may run instead of on the host itself."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """:class:`Services` as data."""
+
+    agents: tuple[str, ...]
+    api: tuple[str, ...]
+    chassis: tuple[str, ...]
+    switch: tuple[str, ...] = packages.SWITCH_UNITS
+    central: tuple[str, ...] = packages.CENTRAL_UNITS
+    sync_tool: tuple[str, ...] = ("neutron-ovn-db-sync-util",)
+    containers: tuple[str, ...] = ()
+
+
+PACKAGES = Units(packages.AGENT_UNITS, packages.API_UNITS, packages.CHASSIS_UNITS)
+# The os_neutron role calls its units as packages do (vars/main.yml, service_name); their programs are in a virtual environment.
+# Names of containers have underscores up to 2023.2 and dashes from 2024.1 on.
+OPENSTACK_ANSIBLE = Units(
+    PACKAGES.agents,
+    (*PACKAGES.api, "neutron-periodic-workers.service", "neutron-ovn-maintenance-worker.service"),
+    PACKAGES.chassis,
+    sync_tool=("/openstack/venvs/neutron-*/bin/neutron-ovn-db-sync-util",),
+    containers=("*_neutron_server_container-*", "*-neutron-server-container-*"),
+)
+# lib/neutron and lib/neutron_plugins/ovn_agent of DevStack; OVN's own units carry devstack@ where it was built from source.
+DEVSTACK = Units(
+    tuple(f"devstack@q-{name}.service" for name in ("agt", "l3", "dhcp", "meta", "metering")),
+    (
+        "devstack@q-svc.service",
+        "devstack@neutron-api.service",
+        "devstack@neutron-rpc-server.service",
+        "devstack@neutron-periodic-workers.service",
+        "devstack@neutron-ovn-maintenance-worker.service",
+    ),
+    (
+        "devstack@q-ovn-metadata-agent.service",
+        "devstack@q-ovn-agent.service",
+        "devstack@ovn-controller.service",
+        "ovn-controller.service",
+        "ovn-host.service",
+    ),
+    ("devstack@ovs-vswitchd.service", "devstack@ovsdb-server.service", *packages.SWITCH_UNITS),
+    ("devstack@ovn-northd.service", *packages.CENTRAL_UNITS),
+    sync_tool=("/opt/stack/data/venv/bin/neutron-ovn-db-sync-util", "neutron-ovn-db-sync-util"),
+)
+_BY_KIND: dict[Kind, Services] = {
+    "packages": PACKAGES,
+    "openstack-ansible": OPENSTACK_ANSIBLE,
+    "devstack": DEVSTACK,
+}
+
+
+def services_of(kind: Kind) -> Services | None:
+    """A deployer's services; None where ovnshift does not know them.
+
+    Args:
+        kind: ``deployment.kind`` of the site file.
+    """
+    return _BY_KIND.get(kind)

@@ -1,0 +1,1 @@
+"""OpenStack-Ansible: its six files on the deploy host, in the order in which they are edited."""

@@ -1,0 +1,1 @@
+"""The way back: every file as it was."""
