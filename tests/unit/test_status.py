@@ -85,8 +85,9 @@ def test_many_failures_are_counted(journal: Journal) -> None:
     ("arguments", "code", "says"),
     [
         (["tests_migrate", "--status", "--change=no-such-change"], 0, "Nothing was begun in no-such-change."),
-        (["tests_post", "--status"], 4, "--rollback and --status are of the window"),
-        (["tests_pre", "--rollback"], 4, "--rollback and --status are of the window"),
+        (["tests_post", "--status"], 4, "--status is of the window"),
+        (["tests_pre", "--rollback"], 4, "--rollback is of the window"),
+        (["tests_migrate", "-n", "2"], 4, "a phase is run one test after the other"),
     ],
 )
 def test_the_command(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
