@@ -60,19 +60,21 @@ def api_state(lab: Lab) -> dict[str, object]:
 
 
 def interfaces(lab: Lab) -> dict[str, list[str]]:
-    """Network interfaces and namespaces of hosts, by kind where their names come from ids that are new each time.
+    """Network interfaces, namespaces and bridges of hosts, by the names of what they are for.
 
-    Taps of instances have the names of ports that stay; those of agents have not.
+    Names made of ids and keys are other ones where Neutron made an object anew: HA networks, DHCP agents' and metadata ports.
     """
-    taps = {f"tap{port.id[:11]}" for port in lab.cloud().network.ports() if port.device_owner.startswith("compute")}
-    networks: dict[str, str] = {network.id: network.name for network in lab.cloud().network.networks()}
+    network = lab.cloud().network
+    taps = {f"tap{port.id[:11]}" for port in network.ports() if port.device_owner.startswith("compute")}
+    known: dict[str, str] = {}
+    for each in network.networks():
+        known |= {f"{prefix}{each.id}": f"{prefix}{each.name}" for prefix in ("qdhcp-", "ovnmeta-")}
+        known[f"brq{each.id[:11]}"] = f"brq of {each.name}"
+        known[f"vxlan-{each.provider_segmentation_id}"] = f"vxlan of {each.name}"
     script = "ip -br link | awk '{print $1}'; ip netns list | cut -d' ' -f1; sudo ovs-vsctl --timeout=10 list-br"
 
     def steady(name: str) -> str:
         name = name.split("@", maxsplit=1)[0]
-        for prefix in ("qdhcp-", "ovnmeta-"):
-            if name.startswith(prefix):
-                return prefix + networks.get(name.removeprefix(prefix), "unknown")
-        return "tap of an agent" if name.startswith("tap") and name not in taps else name
+        return "tap of an agent" if name.startswith("tap") and name not in taps else known.get(name, name)
 
     return {host: sorted(map(steady, lab.ssh(host, script).stdout.split())) for host in HOSTS}
