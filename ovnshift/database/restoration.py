@@ -68,6 +68,19 @@ SINCE: tuple[tuple[str, str, str], ...] = (
         "UPDATE providerresourceassociations SET provider_name = 'single_node' WHERE provider_name = 'ovn'",
     ),
     (
+        # OVN's router plugin writes none; LinuxBridge's takes such a router for HA where that is the default, and fails on it.
+        "routers without attributes of their own",
+        (
+            "SELECT COUNT(*) AS n FROM routers r LEFT JOIN router_extra_attributes e ON e.router_id = r.id "
+            "WHERE e.router_id IS NULL"
+        ),
+        (
+            "INSERT INTO router_extra_attributes (router_id, distributed, service_router, ha, availability_zone_hints) "
+            "SELECT r.id, 0, 0, 0, '[]' FROM routers r LEFT JOIN router_extra_attributes e ON e.router_id = r.id "
+            "WHERE e.router_id IS NULL"
+        ),
+    ),
+    (
         "revision numbers that OVN's driver keeps",
         "SELECT COUNT(*) AS n FROM ovn_revision_numbers",
         "DELETE FROM ovn_revision_numbers",

@@ -14,7 +14,7 @@ SELECT p.name, b.host, b.vif_type, b.vif_details FROM ml2_port_bindings b JOIN p
 SELECT p.name, l.host, l.driver FROM ml2_port_binding_levels l JOIN ports p ON p.id = l.port_id
     WHERE p.device_owner LIKE 'compute%' ORDER BY 1;
 SELECT r.name, e.ha, r.admin_state_up, a.provider_name FROM routers r JOIN router_extra_attributes e ON e.router_id = r.id
-    LEFT JOIN providerresourceassociations a ON a.resource_id = r.id ORDER BY 1;
+    LEFT JOIN providerresourceassociations a ON a.resource_id = r.id WHERE r.name NOT LIKE '{made}' ORDER BY 1;
 SELECT DISTINCT device_owner FROM ports ORDER BY 1;
 SELECT COUNT(*) FROM ml2_geneve_allocations WHERE allocated;
 """.format(made="%-made-%")
@@ -27,12 +27,20 @@ def steady_rows(lab: Lab) -> list[str]:
     return result.stdout.splitlines()
 
 
-def dhcp_ports(lab: Lab) -> list[list[str]]:
-    """Addresses that DHCP agents have, with host and network."""
+def dhcp_ports(lab: Lab) -> dict[str, list[list[str]]]:
+    """Hosts and addresses of DHCP agents by network, but of those that a test has made.
+
+    Which host has which address of a network may change: Neutron gives those of an agent that was dead to another one.
+    """
     network = lab.cloud().network
-    names = {each.id: each.name for each in network.networks()}
-    ports = network.ports(device_owner="network:dhcp")
-    return sorted([port.binding_host_id, names[port.network_id], port.fixed_ips[0]["ip_address"]] for port in ports)
+    names = {each.id: each.name for each in network.networks() if "-made-" not in each.name}
+    found: dict[str, list[list[str]]] = {name: [[], []] for name in names.values()}
+    for port in network.ports(device_owner="network:dhcp"):
+        if port.network_id in names:
+            hosts, addresses = found[names[port.network_id]]
+            hosts.append(port.binding_host_id)
+            addresses += [each["ip_address"] for each in port.fixed_ips]
+    return {name: [sorted(hosts), sorted(addresses)] for name, (hosts, addresses) in sorted(found.items()) if hosts}
 
 
 def hosts_units(lab: Lab) -> dict[str, str]:

@@ -292,6 +292,21 @@ def test_what_came_since_goes_back_by_rule(copy: Connection, converted: Converte
     assert count(copy, "SELECT allocated AS n FROM ml2_geneve_allocations WHERE geneve_vni = 16000000") == 0
 
 
+def test_a_router_that_was_made_on_ovn_gets_attributes(copy: Connection, converted: Converted) -> None:
+    """Without them LinuxBridge's router plugin takes it for HA, and fails on it."""
+    _, kept = converted
+    with copy.cursor() as cursor:
+        cursor.execute("SET FOREIGN_KEY_CHECKS = 0")
+        cursor.execute(
+            "INSERT INTO routers (id, name, standard_attr_id, enable_snat) VALUES ('made-on-ovn', 'made', 999999, 1)"
+        )
+        copy.commit()
+    _, since = restoration.go_back(copy, kept, force=False)
+    assert since["routers without attributes of their own"] == 1
+    made = rows(copy, "SELECT ha, distributed FROM router_extra_attributes WHERE router_id = 'made-on-ovn'")
+    assert made == [{"ha": 0, "distributed": 0}]
+
+
 def test_a_port_that_was_deleted_since_stays_deleted(copy: Connection, converted: Converted) -> None:
     _, kept = converted
     port = next(change.key["port_id"] for change in kept if change.rule == "bindings")

@@ -114,6 +114,7 @@ def test_what_was_made_on_ovn_is_served_by_agents_now(lab: Lab, rolled_back: Pha
     network = lab.cloud().network
     assert network.get_network(fresh_network).provider_network_type == "vxlan"
     router = network.find_router(FRESH, ignore_missing=False)
+    assert not router.is_ha
     (agent,) = network.get(f"/routers/{router.id}/l3-agents").json()["agents"]
     assert f"qrouter-{router.id}" in lab.ssh(agent["host"], "ip netns list").stdout
     for each in network.network_hosting_dhcp_agents(fresh_network):
