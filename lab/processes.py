@@ -74,10 +74,11 @@ def members(host: str | None = None) -> set[int]:
     found: set[int] = set()
     for directory in group_directories():
         top = directory / host if host else directory
-        for procs in top.glob("**/cgroup.procs"):
+        # Units end while this looks, and their groups go; os.walk passes over those, as Path.glob does not.
+        for group, _, _ in os.walk(top):
             try:
-                found.update(int(pid) for pid in procs.read_text(encoding="ascii").split())
-            except (FileNotFoundError, OSError):
+                found.update(int(pid) for pid in Path(group, "cgroup.procs").read_text(encoding="ascii").split())
+            except OSError:
                 continue
     return found
 
