@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from tests.lab.conftest import Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import dhcp_ports, hosts_units, steady_rows
 from tests.lab.test_6_window import CHANGE, SECONDS, STATE
+from tests.torture import killer
 
 AGAIN = "tests-window-again"
 FRESH = "tests-made-on-ovn"
@@ -143,23 +142,12 @@ def killed(lab: Lab, rolled_back: PhaseRun) -> Path:
     shutil.rmtree(REPORTS / AGAIN, ignore_errors=True)
     ready = run_phase("-m", "pre", change=AGAIN)
     assert ready.returncode == 0, ready.output[-3000:]
-    journal = REPORTS / AGAIN / "journal.sqlite"
-    window = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "tests_migrate", f"--change={AGAIN}"],
-        cwd=paths.PROJECT_ROOT,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 400
-    try:
-        while not (journal.exists() and any(each.step.startswith("6 clean") for each in entries_of(journal))):
-            assert time.monotonic() < deadline, "chapter 6 did not begin"
-            assert window.poll() is None, "the window ended"
-            time.sleep(0.05)
-    finally:
-        os.killpg(window.pid, signal.SIGKILL)
-        window.wait()
-    return journal
+    order = {"step": "6 clean hosts/*", "when": "during", "delay": 0.2, "alone": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(killer.VARIABLE, json.dumps(order))
+        run = run_phase("tests_migrate", "-p", "tests.torture.killer", change=AGAIN, timeout=SECONDS, own_group=True)
+    assert run.returncode == -signal.SIGKILL, run.output[-3000:]
+    return REPORTS / AGAIN / "journal.sqlite"
 
 
 def test_from_the_middle_too(lab: Lab, killed: Path, migrated: dict[str, object]) -> None:
