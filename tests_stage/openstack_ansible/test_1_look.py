@@ -42,13 +42,17 @@ def test_nobody_has_changed_what_was_staged(staging: Staging, check: Check) -> N
     check.note(f"{len(states)} files were staged before" if states else "nothing was staged before")
 
 
-def test_every_file_can_be_edited(plan: Plan, check: Check) -> None:
+def test_every_file_can_be_edited(stage_plan: Plan, check: Check) -> None:
     """Every one of the six files is understood, and can be edited without touching anything else in it."""
     check.demand_none(
-        plan.refusals, "of the files can't be edited; none was written", remedy="each of them says what to do about it"
+        stage_plan.refusals,
+        "of the files can't be edited; none was written",
+        remedy="each of them says what to do about it",
     )
-    check.warn_of(plan.remarks, "things to know before the window", remedy="see docs/openstack-ansible.md")
-    check.note(f"{sum(change.needed for change in plan.changes.values())} of {len(plan.changes)} files have to change")
+    check.warn_of(stage_plan.remarks, "things to know before the window", remedy="see docs/openstack-ansible.md")
+    check.note(
+        f"{sum(change.needed for change in stage_plan.changes.values())} of {len(stage_plan.changes)} files have to change"
+    )
 
 
 def test_no_other_file_speaks_of_linuxbridge(directory: Directory, check: Check) -> None:
@@ -60,7 +64,7 @@ def test_no_other_file_speaks_of_linuxbridge(directory: Directory, check: Check)
     )
 
 
-def test_the_generator_accepts_it(site: Site, directory: Directory, plan: Plan, check: Check) -> None:
+def test_the_generator_accepts_it(site: Site, directory: Directory, stage_plan: Plan, check: Check) -> None:
     """OpenStack-Ansible's own inventory generator, run on a copy, makes an inventory with chassis and without the old agents."""
     if generator.installed(site) is None:
         check.warn_of(
@@ -69,7 +73,7 @@ def test_the_generator_accepts_it(site: Site, directory: Directory, plan: Plan, 
             remedy="see deployment.checkout in the site file",
         )
         return
-    found = generator.generated(site, directory, plan.changes)
+    found = generator.generated(site, directory, stage_plan.changes)
     check.demand_none(
         generator.problems(found, site),
         "things are wrong with the inventory that comes of it",

@@ -22,12 +22,12 @@ pytestmark = pytest.mark.stage
 
 
 def test_all_files_are_kept_as_they_are(
-    request: pytest.FixtureRequest, staging: Staging, plan: Plan, check: Check
+    request: pytest.FixtureRequest, staging: Staging, stage_plan: Plan, check: Check
 ) -> None:
     """Every file that changes is copied, and written down with checksums, before the first of them is touched."""
     if not planning(request.config):
-        staging.begin(list(plan.changes.values()))
-    for change in plan.changes.values():
+        staging.begin(list(stage_plan.changes.values()))
+    for change in stage_plan.changes.values():
         if change.needed:
             check.note(f"{change.path}{'' if change.before is not None else ' (is made)'}")
 
