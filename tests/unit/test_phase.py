@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -100,3 +101,16 @@ def test_a_site_whose_interface_is_missing_ends_the_run_before_anything_is_sent(
 def test_the_suites_own_tests_are_no_phase(phase: Run) -> None:
     done = phase("tests/unit/test_files.py", "--site=/nonexistent", "--change=../up", "--collect-only", "-q")
     assert done.returncode == 0, done.stdout
+
+
+def test_every_fixture_has_a_name_of_its_own(project: Path) -> None:
+    """All of them are seen by all phases: one of the same name would quietly take the place of another."""
+    places: dict[str, list[str]] = {}
+    for path in sorted((project / "fixtures").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and any(
+                "fixture" in ast.unparse(each) for each in node.decorator_list
+            ):
+                places.setdefault(node.name, []).append(path.name)
+    assert len(places) > 10
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
