@@ -22,6 +22,7 @@ from ovnshift.journal import Entry, Journal, State
 from ovnshift.migration import deploy, instances, networks
 from ovnshift.migration import rows as forward
 from ovnshift.migration.agents import DeleteObjects, StopUnits, hold_api
+from ovnshift.migration.meanwhile import OWNER_METADATA
 from ovnshift.migration.window import Window, ask, snapshot_path, wait_until
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -33,7 +34,6 @@ CONFIGURATION = "back 4 configuration"
 AGENTS = "back 5 agents"
 ROUTERS = "back 6 routers"
 START = "back 7 start instances"
-OWNER_METADATA = "network:distributed"
 FORWARD = "the window is opened again instead"
 
 

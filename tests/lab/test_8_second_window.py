@@ -165,6 +165,7 @@ def test_connections_that_are_cut_while_the_playbook_runs(ready: Path, monkeypat
     name, message = first_failure(run)
     assert name == "test_ovn_is_deployed", message
     assert "compute2" in message
+    assert "compute1 was started at" in run.output
 
 
 def blueprint_host(name: str) -> blueprint.Host:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 
+import pytest
+
 from fixtures.checks import Check
+from fixtures.options import planning
 from ovnshift.hosts.inventory import look_everywhere
 from ovnshift.journal import Journal, State
-from ovnshift.migration import guard
+from ovnshift.migration import guard, meanwhile
 from ovnshift.migration.window import Window
 
 
@@ -81,6 +84,26 @@ def test_the_cloud_was_ready(window: Window, check: Check) -> None:
         guard.readiness_problems(window),
         "reasons speak against opening the window",
         remedy="pytest -m pre, and mend what it names",
+    )
+
+
+def test_what_changed_meanwhile_is_known(
+    request: pytest.FixtureRequest, window: Window, journal: Journal, check: Check
+) -> None:
+    """What users made or deleted, and hosts that restarted, since this window was opened, is named."""
+    entries = journal.entries()
+    if not window.resumed or not entries or planning(request.config):
+        check.note("the window is opened now")
+        return
+    found = meanwhile.restarted(window, entries[0].intended_at)
+    if meanwhile.api_is_held(journal):
+        check.note("Neutron's server is held back: nobody can make or delete anything")
+    else:
+        found += meanwhile.changes(window.before, window.discover())
+    check.warn_of(
+        found,
+        "things are not as they were when this window was opened",
+        remedy="see whether they work afterwards: what was made since is in no baseline",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fixtures.window import Run
 from ovnshift.journal import Journal
-from ovnshift.migration import back
+from ovnshift.migration import back, meanwhile
 from ovnshift.migration.window import Window, ask
 
 
@@ -12,7 +12,7 @@ def test_instances_are_stopped(run: Run, window: Window, journal: Journal) -> No
     """Every instance that runs is stopped."""
     running = []
     # While Neutron's server is off Nova can't list them; nothing was started since, then.
-    if back.of_chapter(journal, "5 retire agents/Neutron's server") and not back.of_chapter(journal, "9 sync/api"):
+    if meanwhile.api_is_held(journal):
         run([], what="of the instances")
         return
     if not back.of_chapter(journal, f"{back.OFF}/") and back.of_chapter(journal, "5 retire agents"):
