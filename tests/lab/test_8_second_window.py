@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +46,6 @@ KILL_SYNC = shell(
     "'until pkill -KILL -f [n]eutron-ovn-db-sync-util; do :; done'"
 )
 RESTART_CENTRAL = ("systemctl", "restart", "ovn-central", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb")
-
-
-@pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], Fault]:
-    """Gives faults that step the clock of the run, and of what it starts, by so many seconds from the right time."""
-    offset = tmp_path / "clock"
-    offset.write_text("+0\n")
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-    monkeypatch.setenv("LD_PRELOAD", str(library))
-    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(offset))
-    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
-    # What a step of the clock leaves alone.
-    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-
-    def step(seconds: int, at: str) -> Fault:
-        stepped = tmp_path / f"clock{seconds}"
-        stepped.write_text(f"{seconds:+}\n")
-        return at, "here", ("cp", str(stepped), str(offset))
-
-    return step
 
 
 def disturbed(monkeypatch: pytest.MonkeyPatch, *faults: Fault) -> PhaseRun:
@@ -118,17 +97,10 @@ def ready(lab: Lab) -> Path:
     return run.reports
 
 
-def test_apis_that_are_away_and_tokens_that_expire_are_waited_for(
-    ready: Path, monkeypatch: pytest.MonkeyPatch, clock: Callable[[int, str], Fault]
-) -> None:
-    """Keystone, Neutron and RabbitMQ stop while routers are made plain; then a hypervisor restarts while it is cleaned.
-
-    The clock is an hour ahead for a while.
-    """
+def test_apis_that_are_away_and_tokens_that_expire_are_waited_for(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keystone, Neutron and RabbitMQ stop while routers are made plain; then a hypervisor restarts while it is cleaned."""
     run = disturbed(
         monkeypatch,
-        clock(3600, "2 back up/database"),
-        clock(0, "5 retire agents/"),
         ("3 networks/plain/", "infra1", APIS_AWAY),
         ("4 stop instances/", "infra1", TOKENS_EXPIRE),
         ("6 clean hosts/host/compute1", "compute1", REBOOT),

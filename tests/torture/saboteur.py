@@ -2,7 +2,6 @@
 
 ``pytest -p tests.torture.saboteur`` with ``OVNSHIFT_FAULTS`` in the environment, JSON: a list of ``[step, host, command]``. The
 first step whose id begins so has its intent in the journal when the command begins on that host, past SSH; each is done once.
-The host ``here`` is this machine.
 """
 
 from __future__ import annotations
@@ -49,11 +48,11 @@ class Saboteur:
 
     @staticmethod
     def _do(name: str, command: list[str]) -> None:
-        if name != "here":
-            found = host_named(name)
-            assert found is not None, name
-            command = host.inside(found, *command)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FAULT_SECONDS, check=False)
+        found = host_named(name)
+        assert found is not None, name
+        done = subprocess.run(
+            host.inside(found, *command), capture_output=True, text=True, timeout=FAULT_SECONDS, check=False
+        )
         assert done.returncode == 0, (name, command, done.stderr)
 
 
