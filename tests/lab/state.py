@@ -15,7 +15,7 @@ SELECT p.name, l.host, l.driver FROM ml2_port_binding_levels l JOIN ports p ON p
     WHERE p.device_owner LIKE 'compute%' ORDER BY 1;
 SELECT r.name, e.ha, r.admin_state_up, a.provider_name FROM routers r JOIN router_extra_attributes e ON e.router_id = r.id
     LEFT JOIN providerresourceassociations a ON a.resource_id = r.id WHERE r.name NOT LIKE '{made}' ORDER BY 1;
-SELECT DISTINCT device_owner FROM ports ORDER BY 1;
+SELECT DISTINCT p.device_owner FROM ports p JOIN networks n ON n.id = p.network_id WHERE n.name NOT LIKE '{made}' ORDER BY 1;
 SELECT COUNT(*) FROM ml2_geneve_allocations WHERE allocated;
 """.format(made="%-made-%")
 
