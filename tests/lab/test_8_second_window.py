@@ -107,9 +107,9 @@ def test_apis_that_are_away_and_tokens_that_expire_are_waited_for(ready: Path, m
         ("6 clean hosts/host/compute1", "compute1", REBOOT),
     )
     name, message = first_failure(run)
-    assert name == "test_hosts_are_clean", (message, run.output[-3000:])
+    assert name == "test_hosts_are_cleaned", (message, run.output[-3000:])
     assert "compute1" in message
-    assert run.results["test_routers_are_plain"][0] == "passed"
+    assert run.results["test_ha_routers_are_made_plain"][0] == "passed"
     assert run.results["test_instances_are_stopped"][0] == "passed"
     assert "does not answer; tried again for" in run.output
     assert ready.is_dir()
