@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from lab import blueprint, host
+from lab import blueprint, conditions, host
 from tests.lab.conftest import Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import HOSTS, hosts_units
@@ -126,6 +126,8 @@ def until_up(name: str) -> None:
         )
 
     Retrying(retry=retry_if_result(lambda up: not up), stop=stop_after_delay(120), wait=wait_fixed(1))(answers)
+    # The lab holds a hypervisor's nova-compute back after a start until it is told that the network is there; `up` does that.
+    conditions.let_instances_start()
 
 
 def test_connections_that_are_cut_while_the_playbook_runs(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
