@@ -7,6 +7,7 @@ import json
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,11 +178,15 @@ def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None], playbo
     site.check_way()
     said = _Said(say)
     process = None
+    program = _program(command[0])
+    if shutil.which(program) is None:
+        raise _missing(place, command[0])
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             process = subprocess.Popen(
-                [_program(command[0]), *command[1:]],
+                # A run that is killed takes its playbook along: the next one runs it again, and not beside it.
+                ["setpriv", "--pdeathsig", "TERM", "--", program, *command[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -198,6 +200,29 @@ def test_a_playbook_that_takes_too_long_is_stopped_and_nothing_of_it_is_left(
     assert "limits.deploy_seconds" in caught.value.next_step
     assert took < 8.0 + STOPPED_SECONDS
     assert waited_for(lambda: not running(), STOPPED_SECONDS), running()
+
+
+def test_a_run_that_is_killed_takes_its_playbook_along(
+    playbook: Playbook, tmp_path: Path, log: Path, home: Path
+) -> None:
+    """Or it would go on beside the next run's, and talk to hosts that nobody looks after."""
+    site = playbook(HANGS.format(tmp_path=tmp_path))
+
+    def playbooks() -> list[str]:
+        return [each for each in processes_with(str(tmp_path)) if "ansible-playbook" in each]
+
+    child = os.fork()
+    if child == 0:
+        try:
+            deploy(site, log, home, lambda _: None)
+        finally:
+            os._exit(1)
+    try:
+        assert waited_for(playbooks, BOUND_SECONDS)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert waited_for(lambda: not playbooks(), STOPPED_SECONDS), playbooks()
 
 
 def test_whoever_looks_may_break_it_off_and_nothing_of_it_is_left(
