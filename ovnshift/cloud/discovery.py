@@ -67,13 +67,8 @@ def _may_pass(error: BaseException) -> bool:
         # 401: a token expired while several threads used it. keystoneauth renews it for the first that notices only
         # (BaseIdentityPlugin.invalidate says no to the others), and the others are told 401.
         return error.status_code in {401, 409, 429, 500, 502, 503, 504}
-    return isinstance(
-        error,
-        keystoneauth1.exceptions.ConnectFailure
-        | keystoneauth1.exceptions.HttpServerError
-        | keystoneauth1.exceptions.RetriableConnectionFailure
-        | requests.exceptions.ConnectionError
-        | requests.exceptions.Timeout,
+    return _is_away(error) or isinstance(
+        error, keystoneauth1.exceptions.HttpServerError | keystoneauth1.exceptions.RetriableConnectionFailure
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 # Neutron's constants.py and neutron_lib.constants
 OWNER_DHCP = "network:dhcp"
+OWNER_METADATA = "network:distributed"  # OVN's
 OWNER_ROUTER_INTERFACE = "network:router_interface"
 OWNER_HA_INTERFACE = "network:ha_router_replicated_interface"
 OWNER_DVR_INTERFACE = "network:router_interface_distributed"
@@ -295,6 +296,15 @@ class Topology(BaseModel):
         for port in self.ports:
             found.setdefault(port.network_id, []).append(port)
         return {id_: tuple(ports) for id_, ports in found.items()}
+
+    @functools.cached_property
+    def dhcp_ports(self) -> dict[str, dict[str, Port]]:
+        """The DHCP agents' ports of each network that has some, by host."""
+        found: dict[str, dict[str, Port]] = {}
+        for port in self.ports:
+            if port.device_owner == OWNER_DHCP and port.host:
+                found.setdefault(port.network_id, {})[port.host] = port
+        return found
 
     @functools.cached_property
     def routers_of_network(self) -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import paramiko
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ovnshift.cloud.topology import OWNER_DHCP, FloatingIp, Instance, Port, Topology
+from ovnshift.cloud.topology import FloatingIp, Instance, Topology
 from ovnshift.connectivity.cells import Endpoint
 from ovnshift.connectivity.plan import Vantages
 from ovnshift.errors import OvnshiftError
@@ -150,9 +150,8 @@ def _of_instance(
         seen = [] if now is None else [Place(host=now.host, namespace=now.namespace)]
         if now is None:
             # After OVN is deployed no namespace reaches it from elsewhere; on the way back a DHCP agent's will be there again.
-            seen += [
-                Place(host=host, namespace=f"qdhcp-{port.network_id}") for host in _dhcp_hosts(topology, site, port)[:1]
-            ]
+            agents = sorted(host for host in topology.dhcp_ports.get(port.network_id, ()) if host in site.hosts)
+            seen += [Place(host=host, namespace=f"qdhcp-{port.network_id}") for host in agents[:1]]
         if instance.host in site.hosts:
             seen.append(Place(host=instance.host, namespace=f"ovnmeta-{port.network_id}"))
         address = min(port.addresses, key=lambda each: ":" in each)
@@ -160,12 +159,6 @@ def _of_instance(
         # The same address on two networks of one instance is one target.
         found[watched] = tuple(dict.fromkeys((*found.get(watched, ()), *seen)))
     return found
-
-
-def _dhcp_hosts(topology: Topology, site: Site, of: Port) -> list[str]:
-    """Hosts whose DHCP agents serve a port's network, by name."""
-    ports = [port for port in topology.ports if port.network_id == of.network_id and port.device_owner == OWNER_DHCP]
-    return sorted({port.host for port in ports if port.host in site.hosts})
 
 
 def _is_used(topology: Topology, floating_ip: FloatingIp) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ovnshift.cloud.topology import OWNER_HA_INTERFACE, Instance, Topology
+from ovnshift.cloud.topology import OWNER_HA_INTERFACE, OWNER_METADATA, Instance, Topology
 from ovnshift.database import restoration
 from ovnshift.database.connection import connect
 from ovnshift.database.conversion import RowChange
@@ -22,7 +22,6 @@ from ovnshift.journal import Entry, Journal, State
 from ovnshift.migration import deploy, instances, networks
 from ovnshift.migration import rows as forward
 from ovnshift.migration.agents import DeleteObjects, StopUnits, hold_api
-from ovnshift.migration.meanwhile import OWNER_METADATA
 from ovnshift.migration.window import Window, ask, snapshot_path, wait_until
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -499,10 +498,7 @@ class RouterBack(Step):
         down = [port.id for port in ports if port.device_owner == OWNER_HA_INTERFACE and port.status != "ACTIVE"]
         if down:
             return f"interfaces are not ACTIVE: {', '.join(down)}"
-        # Which agent is the active one, only this list says.
-        url = f"/routers/{self._router.id}/l3-agents"
-        answer = ask("Neutron", "its agents", lambda: self._window.network.get(url).json())
-        states = [agent.get("ha_state") for agent in answer.get("agents", [])]
+        states = [agent.get("ha_state") for agent in networks.agents_of_router(self._window, self._router)]
         return None if states.count("active") == 1 else f"its agents are {', '.join(map(str, states)) or 'none'}"
 
     def is_done(self) -> bool:

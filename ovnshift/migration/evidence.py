@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ovnshift import files
-from ovnshift.cloud.topology import OWNER_ROUTER_GATEWAY, ROUTER_INTERFACES, Port, Topology
+from ovnshift.cloud.topology import OWNER_METADATA, OWNER_ROUTER_GATEWAY, ROUTER_INTERFACES, Port, Topology
 from ovnshift.connectivity.cells import Cell, Kind
 from ovnshift.connectivity.comparison import Comparison
 from ovnshift.errors import OvnshiftError
@@ -130,7 +130,7 @@ class _Looker:
             ports = [
                 each
                 for each in self._topology.ports_of_network.get(cell.source.id, ())
-                if each.device_owner == "network:distributed"
+                if each.device_owner == OWNER_METADATA
             ]
         else:
             return None

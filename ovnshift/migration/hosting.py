@@ -13,25 +13,23 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, OWNER_DHCP, Network, Port, Router, Topology
+from ovnshift.migration.back import AGENTS, FORWARD, ROUTERS
+from ovnshift.migration.networks import agents_of_router
 from ovnshift.migration.window import Window, ask, wait_until
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
 
-DHCP = "back 5 agents"
-ROUTERS = "back 6 routers"
-FORWARD = "the window is opened again instead"
 
-
-def hosts_before(before: Topology, network_id: str) -> dict[str, Port]:
-    """The DHCP agents' ports of a network as it was, by host."""
-    ports = [port for port in before.ports if port.network_id == network_id and port.device_owner == OWNER_DHCP]
-    return {port.host: port for port in ports if port.host}
+def _ports(window: Window, network: Network) -> list[Any]:
+    """A network's ports as they are now."""
+    what = f"ports of network {network.label}"
+    return ask("Neutron", what, lambda: list(window.network.ports(network_id=network.id)))
 
 
 def usual_count(before: Topology) -> int:
     """How many DHCP agents most networks had; of a cloud without any, 1."""
     counts = Counter(
-        len(hosts) for network in before.networks if (hosts := hosts_before(before, network.id)) and network.subnet_ids
+        len(hosts) for network in before.networks if (hosts := before.dhcp_ports.get(network.id)) and network.subnet_ids
     )
     return counts.most_common(1)[0][0] if counts else 1
 
@@ -49,7 +47,7 @@ class DhcpPorts(Step):
     """
 
     may_be_gone = True
-    chapter = DHCP
+    chapter = AGENTS
     irreversible = FORWARD
 
     def __init__(self, window: Window, network: Network, ports: Sequence[Port]) -> None:
@@ -57,7 +55,7 @@ class DhcpPorts(Step):
         self._network = network
         self._ports = ports
         # Once agents run, a port that is missing is theirs to make.
-        self.settled_by = (f"{DHCP}/agents/", f"{DHCP}/dhcp/")
+        self.settled_by = (f"{AGENTS}/agents/", f"{AGENTS}/dhcp/")
         self.key = f"dhcp ports/{network.id}"
         self.title = f"make the DHCP agents' ports of network {network.label} again"
 
@@ -71,11 +69,7 @@ class DhcpPorts(Step):
     def _missing(self) -> tuple[list[Port], list[str]]:
         """Those to make, and what is in the way of others."""
         ask("Neutron", f"network {self._network.label}", self._window.network.get_network, self._network.id)
-        now = ask(
-            "Neutron",
-            f"ports of network {self._network.label}",
-            lambda: list(self._window.network.ports(network_id=self._network.id)),
-        )
+        now = _ports(self._window, self._network)
         own = {port.device_id for port in now}
         taken = {entry["ip_address"]: port.id for port in now for entry in port.fixed_ips}
         free, held = [], []
@@ -122,15 +116,18 @@ class DhcpPorts(Step):
 def dhcp_ports(window: Window) -> list[DhcpPorts]:
     """A step for each network that had DHCP agents."""
     before = window.before
-    found = [(network, list(hosts_before(before, network.id).values())) for network in before.networks]
-    return [DhcpPorts(window, network, ports) for network, ports in found if ports]
+    return [
+        DhcpPorts(window, network, list(before.dhcp_ports[network.id].values()))
+        for network in before.networks
+        if network.id in before.dhcp_ports
+    ]
 
 
 class NetworkServed(Step):
     """A network has its DHCP agents again."""
 
     may_be_gone = True
-    chapter = DHCP
+    chapter = AGENTS
     irreversible = FORWARD
 
     def __init__(self, window: Window, network: Network, hosts: Sequence[str]) -> None:
@@ -154,17 +151,10 @@ class NetworkServed(Step):
         )
         return {agent.host for agent in agents}
 
-    def _ports_now(self) -> list[Any]:
-        return ask(
-            "Neutron",
-            f"ports of network {self._network.label}",
-            lambda: list(self._window.network.ports(network_id=self._network.id)),
-        )
-
     def _missing(self) -> str | None:
         if missing := set(self._hosts) - self._serving():
             return f"no DHCP agent on {', '.join(sorted(missing))}"
-        ports = [port for port in self._ports_now() if port.device_owner == OWNER_DHCP]
+        ports = [port for port in _ports(self._window, self._network) if port.device_owner == OWNER_DHCP]
         for host in self._hosts:
             own = [port for port in ports if port.binding_host_id == host]
             if not own:
@@ -206,7 +196,7 @@ class NetworkServed(Step):
     def _absent(self) -> str | None:
         wanted = {
             port.binding_host_id: [entry["ip_address"] for entry in port.fixed_ips]
-            for port in self._ports_now()
+            for port in _ports(self._window, self._network)
             if port.device_owner == OWNER_DHCP
         }
         namespace = f"qdhcp-{self._network.id}"
@@ -222,13 +212,12 @@ def networks_served(window: Window, now: Topology) -> list[NetworkServed]:
     """A step for each network that had DHCP agents, and for each that came since and wants some."""
     before = window.before
     alive = {agent.host for agent in now.agents_of(AGENT_DHCP) if agent.alive}
-    load = Counter(host for network in before.networks for host in hosts_before(before, network.id))
+    load = Counter(host for hosts in before.dhcp_ports.values() for host in hosts)
     steps = []
     for network in now.networks:
         if network.id in before.network:
-            ports = hosts_before(before, network.id)
-            if ports:
-                steps.append(NetworkServed(window, network, sorted(ports)))
+            if network.id in before.dhcp_ports:
+                steps.append(NetworkServed(window, network, sorted(before.dhcp_ports[network.id])))
         elif any(subnet.dhcp for subnet in now.subnets if subnet.network_id == network.id):
             hosts = least_loaded(alive, load, usual_count(before))
             load.update(hosts)
@@ -256,12 +245,7 @@ class RouterServed(Step):
         ]
 
     def _hosts(self) -> list[str]:
-        answer = ask(
-            "Neutron",
-            f"agents of router {self._router.label}",
-            lambda: self._window.network.get(f"/routers/{self._router.id}/l3-agents").json(),
-        )
-        return [agent["host"] for agent in answer.get("agents", [])]
+        return [agent["host"] for agent in agents_of_router(self._window, self._router)]
 
     def is_done(self) -> bool:
         return bool(self._hosts())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 
-from ovnshift.cloud.topology import OWNER_DHCP, OWNER_HA_INTERFACE, OWNER_ROUTER_HA, Port, Topology
+from ovnshift.cloud.topology import OWNER_DHCP, OWNER_HA_INTERFACE, OWNER_METADATA, OWNER_ROUTER_HA, Topology
 from ovnshift.journal import Journal
 from ovnshift.migration.window import Window
 
-OWNER_METADATA = "network:distributed"
 # Made and deleted by agents and by the migration itself.
 OWN_OWNERS = frozenset({OWNER_DHCP, OWNER_HA_INTERFACE, OWNER_ROUTER_HA, OWNER_METADATA})
 API_HELD, API_BACK = "5 retire agents/Neutron's server", "9 sync/api"
@@ -20,40 +19,29 @@ def api_is_held(journal: Journal) -> bool:
     return journal.begun(API_HELD) and not journal.begun(API_BACK)
 
 
-def _compared(kind: str, before: Iterable[tuple[str, str]], now: Iterable[tuple[str, str]]) -> list[str]:
-    """What came and what went, of pairs of id and label."""
-    old, new = dict(before), dict(now)
-    came = [f"{kind} {label} was made" for id_, label in new.items() if id_ not in old]
-    return came + [f"{kind} {label} was deleted" for id_, label in old.items() if id_ not in new]
-
-
-def _ports(ports: Sequence[Port]) -> list[tuple[str, str]]:
-    """Those of users."""
-    return [(port.id, port.label) for port in ports if port.device_owner not in OWN_OWNERS]
+# What users make and delete, each with how to read its ids and labels.
+_KINDS: dict[str, Callable[[Topology], dict[str, str]]] = {
+    "network": lambda cloud: {each.id: each.label for each in cloud.networks if not each.is_ha_network},
+    "subnet": lambda cloud: {each.id: each.cidr for each in cloud.subnets},
+    "router": lambda cloud: {each.id: each.label for each in cloud.routers},
+    "port": lambda cloud: {each.id: each.label for each in cloud.ports if each.device_owner not in OWN_OWNERS},
+    "floating IP": lambda cloud: {each.id: each.address for each in cloud.floating_ips},
+    "security group": lambda cloud: {each.id: each.label for each in cloud.security_groups},
+    "instance": lambda cloud: {each.id: each.label for each in cloud.instances},
+}
 
 
 def changes(before: Topology, now: Topology) -> list[str]:
     """What users have made and deleted since, and instances that are elsewhere."""
-    networks = (
-        [(each.id, each.label) for each in topology.networks if not each.is_ha_network] for topology in (before, now)
-    )
-    found = _compared("network", *networks)
-    found += _compared("subnet", *([(each.id, each.cidr) for each in topology.subnets] for topology in (before, now)))
-    found += _compared("router", *([(each.id, each.label) for each in topology.routers] for topology in (before, now)))
-    found += _compared("port", *(_ports(topology.ports) for topology in (before, now)))
-    found += _compared(
-        "floating IP", *([(each.id, each.address) for each in topology.floating_ips] for topology in (before, now))
-    )
-    found += _compared(
-        "security group", *([(each.id, each.label) for each in topology.security_groups] for topology in (before, now))
-    )
-    found += _compared(
-        "instance", *([(each.id, each.label) for each in topology.instances] for topology in (before, now))
-    )
+    found = []
+    for kind, labels in _KINDS.items():
+        old, new = labels(before), labels(now)
+        found += [f"{kind} {label} was made" for id_, label in new.items() if id_ not in old]
+        found += [f"{kind} {label} was deleted" for id_, label in old.items() if id_ not in new]
     for instance in now.instances:
-        old = before.instance.get(instance.id)
-        if old is not None and old.host != instance.host:
-            found.append(f"instance {instance.label} is on {instance.host}, and was on {old.host}")
+        was = before.instance.get(instance.id)
+        if was is not None and was.host != instance.host:
+            found.append(f"instance {instance.label} is on {instance.host}, and was on {was.host}")
     return found
 
 

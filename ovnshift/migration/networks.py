@@ -113,6 +113,17 @@ class LowerMtu(Step):
         return [f"Neutron gives {self._network.label} MTU {mtu}"]
 
 
+def agents_of_router(window: Window, router: Router) -> list[dict[str, Any]]:
+    """The L3 agents that have a router, as the API lists them; of an HA router also which is the active one (``ha_state``)."""
+    answer = ask(
+        "Neutron",
+        f"agents of router {router.label}",
+        lambda: window.network.get(f"/routers/{router.id}/l3-agents").json(),
+    )
+    agents: list[dict[str, Any]] = answer.get("agents", [])
+    return agents
+
+
 class MakeRouterPlain(Step):
     """An HA router becomes a plain one: Neutron takes away its HA ports, HA network and VRID, which OVN has no use for."""
 

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ovnshift.cloud.topology import OWNER_ROUTER_GATEWAY, ROUTER_INTERFACES, Port, Topology
+from ovnshift.cloud.topology import OWNER_METADATA, OWNER_ROUTER_GATEWAY, ROUTER_INTERFACES, Port, Topology
 from ovnshift.ovn import North, South
 
 OWNER_FLOATING_IP = "network:floatingip"
-OWNER_METADATA = "network:distributed"
 # neutron_lib.utils.helpers / neutron.common.ovn.utils: ports of the network itself are trusted and in no group.
 TRUSTED = "network:"
 DROP_GROUP = "neutron_pg_drop"

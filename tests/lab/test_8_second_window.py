@@ -115,9 +115,14 @@ def test_apis_that_are_away_and_tokens_that_expire_are_waited_for(ready: Path, m
     assert ready.is_dir()
 
 
-def until_up(name: str) -> None:
+def blueprint_host(name: str) -> blueprint.Host:
     found = blueprint.host_named(name)
     assert found is not None
+    return found
+
+
+def until_up(name: str) -> None:
+    found = blueprint_host(name)
 
     def answers() -> bool:
         return (
@@ -141,12 +146,6 @@ def test_connections_that_are_cut_while_the_playbook_runs(ready: Path, monkeypat
     assert name == "test_ovn_is_deployed", message
     assert "compute2" in message
     assert "compute1 was started at" in run.output
-
-
-def blueprint_host(name: str) -> blueprint.Host:
-    found = blueprint.host_named(name)
-    assert found is not None
-    return found
 
 
 def test_a_kill_while_the_playbook_runs(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +183,9 @@ def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.Mon
     assert post.returncode == 0, post.output[-5000:]
     content = json.loads((ready / "comparison.json").read_text(encoding="utf-8"))["content"]
     assert {cell["fate"] for cell in content["cells"]} == {"kept"}
-    assert hosts_units(lab)
+    for name, units in hosts_units(lab).items():
+        assert "ovn-controller.service" in units, name
+        assert "neutron-linuxbridge-agent.service" not in units, name
 
 
 def test_names_reach_no_shell_and_no_page_as_they_are(lab: Lab, ready: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, OWNER_DHCP, Topology
-from ovnshift.migration.hosting import dhcp_ports, hosts_before, networks_served, routers_served, usual_count
+from ovnshift.migration.hosting import dhcp_ports, networks_served, routers_served, usual_count
 from ovnshift.report.result import NotReady
 from tests.unit.clouds import Seed, id_of
 from tests.unit.test_guard import window
@@ -41,7 +41,7 @@ def test_networks_go_back_to_the_hosts_that_they_had(tmp_path: Path) -> None:
     planned = [line for step in steps for line in step.plan()]
     assert len(planned) == 6
     assert all("<agent of infra1>" in line or "<agent of infra2>" in line for line in planned)
-    assert sorted(hosts_before(before, cloud.web.id)) == ["infra1", "infra2"]
+    assert sorted(before.dhcp_ports[cloud.web.id]) == ["infra1", "infra2"]
     assert usual_count(before) == 2
 
 

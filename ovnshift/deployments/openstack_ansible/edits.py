@@ -7,7 +7,7 @@ back unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ovnshift.deployments.openstack_ansible.document import Document, Node, Value
 
@@ -83,6 +83,19 @@ def user_variables(text: str, place: str) -> str:
     return document.render()
 
 
+def _exchange(document: Document, held: Node, *, old: Collection[str], good: Collection[str], new: str) -> None:
+    """In a list an item takes the place of the old ones, unless one that is as good is there."""
+    names = document.names(held)
+    places = [index for index, name in enumerate(names) if name in old]
+    if any(name in good for name in names):
+        document.remove_items(held, places)
+    elif places:
+        document.replace_item(held, places[0], new)
+        document.remove_items(held, places[1:])
+    else:
+        document.append(held, new)
+
+
 def _service_plugins(document: Document) -> None:
     root, key = document.root, "neutron_plugin_base"
     plugins = document.find(root, key)
@@ -92,14 +105,7 @@ def _service_plugins(document: Document) -> None:
             raise document.refusal(document.key_line(root, key), f"{key} is empty", "take it away, and run this again")
         document.add(root, key, [OVN_ROUTER, "qos"])
         return
-    routers = [index for index, name in enumerate(names) if name in AGENT_ROUTERS]
-    if any(name in OVN_ROUTERS for name in names):
-        document.remove_items(plugins, routers)
-    elif routers:
-        document.replace_item(plugins, routers[0], OVN_ROUTER)
-        document.remove_items(plugins, routers[1:])
-    else:
-        document.append(plugins, OVN_ROUTER)
+    _exchange(document, plugins, old=AGENT_ROUTERS, good=OVN_ROUTERS, new=OVN_ROUTER)
     if "qos" not in names:
         document.append(plugins, "qos")
 
@@ -196,14 +202,7 @@ def env_nova(text: str, place: str, *, compute_holds: Sequence[str]) -> str:
     names = document.names(held)
     if not names:
         return _put(text, place, ["container_skel", "nova_compute_container", "contains"], list(compute_holds))
-    agents = [index for index, name in enumerate(names) if name == AGENT_GROUP]
-    if CONTROLLER_GROUP in names:
-        document.remove_items(held, agents)
-    elif agents:
-        document.replace_item(held, agents[0], CONTROLLER_GROUP)
-        document.remove_items(held, agents[1:])
-    else:
-        document.append(held, CONTROLLER_GROUP)
+    _exchange(document, held, old={AGENT_GROUP}, good={CONTROLLER_GROUP}, new=CONTROLLER_GROUP)
     return document.render()
 
 
@@ -301,13 +300,7 @@ def _network(document: Document, network: Node, rename: Mapping[str, str]) -> No
                 "keep the one that is meant, as network_interface",
             )
     binds = document.find(network, "group_binds")
-    names = document.names(binds)
-    agents = [index for index, name in enumerate(names) if name == AGENT_GROUP]
-    if CONTROLLER_GROUP in names:
-        document.remove_items(binds, agents)
-    else:
-        document.replace_item(binds, agents[0], CONTROLLER_GROUP)
-        document.remove_items(binds, agents[1:])
+    _exchange(document, binds, old={AGENT_GROUP}, good={CONTROLLER_GROUP}, new=CONTROLLER_GROUP)
 
 
 def groups_with_hosts(text: str, place: str) -> set[str]:
