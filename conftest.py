@@ -9,6 +9,7 @@ pytest_plugins = (
     "fixtures.staging",
     "fixtures.order",
     "fixtures.readiness",
+    "fixtures.evacuation",
     "fixtures.window",
     "fixtures.page",
 )

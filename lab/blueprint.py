@@ -28,6 +28,13 @@ class Role(StrEnum):
     EDGE = "edge"
 
 
+class Mechanism(StrEnum):
+    """The driver that plugs ports: the one that a cloud migrates from, or the one whose routers are moved between hosts."""
+
+    LINUXBRIDGE = "linuxbridge"
+    OPENVSWITCH = "openvswitch"
+
+
 @dataclass(frozen=True)
 class Host:
     """One systemd-nspawn host. ``index`` is the last octet of its addresses."""
@@ -90,7 +97,6 @@ CONTROL_UNITS: tuple[str, ...] = (
 )
 NETWORK_UNITS: tuple[str, ...] = (
     "lab-privsep.service",
-    "neutron-linuxbridge-agent.service",
     "neutron-l3-agent.service",
     "neutron-dhcp-agent.service",
     "neutron-metadata-agent.service",
@@ -99,10 +105,15 @@ COMPUTE_UNITS: tuple[str, ...] = (
     "libvirtd.service",
     "virtlogd.socket",
     "nova-compute.service",
-    "neutron-linuxbridge-agent.service",
 )
 EDGE_UNITS: tuple[str, ...] = ("lab-whoami.socket",)
 EVERYWHERE_UNITS: tuple[str, ...] = ("networking.service", "ssh.service", "dbus.socket")
+
+# On every host that plugs ports.
+PLUGGING_UNITS: dict[Mechanism, tuple[str, ...]] = {
+    Mechanism.LINUXBRIDGE: ("neutron-linuxbridge-agent.service",),
+    Mechanism.OPENVSWITCH: ("openvswitch-switch.service", "lab-bridges.service", "neutron-openvswitch-agent.service"),
+}
 
 _UNITS: dict[Role, tuple[str, ...]] = {
     Role.CONTROL: CONTROL_UNITS,
@@ -112,12 +123,14 @@ _UNITS: dict[Role, tuple[str, ...]] = {
 }
 
 
-def units_of(host: Host) -> list[str]:
+def units_of(host: Host, mechanism: Mechanism = Mechanism.LINUXBRIDGE) -> list[str]:
     """The units that are enabled on a host, without repetition."""
     units = list(EVERYWHERE_UNITS)
     for role in (Role.CONTROL, Role.NETWORK, Role.COMPUTE, Role.EDGE):
         if role in host.roles:
             units.extend(_UNITS[role])
+    if host.has_tunnel:
+        units.extend(PLUGGING_UNITS[mechanism])
     return list(dict.fromkeys(units))
 
 
@@ -147,11 +160,17 @@ class ProviderNetwork:
 
 @dataclass(frozen=True)
 class Router:
-    """An HA router with a gateway on a provider network."""
+    """A router, perhaps with a gateway on a provider network.
+
+    ``host`` is the network node that a router which is neither HA nor distributed is put on.
+    """
 
     name: str
     networks: tuple[str, ...]
-    gateway: str
+    gateway: str | None
+    ha: bool = True
+    distributed: bool = False
+    host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +205,34 @@ INSTANCES: tuple[Instance, ...] = (
     Instance("vm-db1", "db", "192.168.55.21", "compute1", "192.168.100.215"),
     Instance("vm-db2", "db", "192.168.55.223", "compute2"),
 )
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in the cloud besides its networks."""
+
+    routers: tuple[Router, ...]
+    instances: tuple[Instance, ...]
+
+
+# Routers that can be moved, one that need not be (its other instances take over) and one that can't be.
+_ROUTERS_TO_MOVE: tuple[Router, ...] = (
+    Router("provider-router", ("app",), "vlan100", ha=False, host="infra3"),
+    Router("rtr-db", ("db",), "vlan100", ha=False, host="infra3"),
+    Router("rtr-web", ("web",), "vlan100", ha=False, host="infra2"),
+    Router("rtr-ha", (), "vlan200"),
+    Router("rtr-distributed", (), None, ha=False, distributed=True),
+)
+_BEHIND_THEM: tuple[Instance, ...] = (
+    Instance("vm-web1", "web", "10.5.0.121", "compute2", "192.168.100.90"),
+    Instance("vm-app1", "app", "172.25.0.50", "compute1", "192.168.100.150"),
+    Instance("vm-app2", "app", "172.25.0.250", "compute2"),
+    Instance("vm-db1", "db", "192.168.55.21", "compute1", "192.168.100.215"),
+)
+CONTENTS: dict[Mechanism, Contents] = {
+    Mechanism.LINUXBRIDGE: Contents(ROUTERS, INSTANCES),
+    Mechanism.OPENVSWITCH: Contents(_ROUTERS_TO_MOVE, _BEHIND_THEM),
+}
 
 PROJECT = "demo"
 FLOATING_NETWORK = "vlan100"
@@ -236,6 +283,12 @@ def physical_networks(*, vlan: bool) -> dict[str, str]:
     if vlan:
         return {"vlan": "eth2"}
     return {network.name: network.interface_when_flat for network in PROVIDER_NETWORKS}
+
+
+def bridges(*, vlan: bool) -> dict[str, tuple[str, str]]:
+    """Physical network → (bridge of Open vSwitch, NIC in it), on every host that plugs ports with it."""
+    mappings = physical_networks(vlan=vlan)
+    return {name: (f"br-ex{number or ''}", nic) for number, (name, nic) in enumerate(mappings.items())}
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,16 @@ EXIT_INTERRUPTED = 130
 
 def parser() -> argparse.ArgumentParser:
     """What can be asked of the lab."""
-    top = argparse.ArgumentParser(
-        prog="python -m lab", description="A real LinuxBridge OpenStack cloud on this machine."
-    )
+    top = argparse.ArgumentParser(prog="python -m lab", description="A real OpenStack cloud on this machine.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="bring the lab up; finish what an interrupted `up` began")
     up.add_argument("--management", metavar="CIDR", help=f"management network, a /24 ({blueprint.DEFAULT_MANAGEMENT})")
+    up.add_argument(
+        "--mechanism",
+        type=blueprint.Mechanism,
+        choices=list(blueprint.Mechanism),
+        help="what plugs ports: linuxbridge (to migrate to OVN), or openvswitch (to move routers between hosts)",
+    )
     up.add_argument("--rebuild", action="store_true", help="build the cloud anew, though its state is kept from before")
     commands.add_parser("reset", help="back to the state right after `up`")
     commands.add_parser("down", help="remove the lab and every trace of it but the cached image")
@@ -68,7 +72,9 @@ def _run(options: argparse.Namespace, progress: Progress) -> int:
         case "up":
             _check_management(options.management)
             with store.exclusive("up"):
-                lifecycle.up(progress, management=options.management, rebuild=options.rebuild)
+                lifecycle.up(
+                    progress, management=options.management, mechanism=options.mechanism, rebuild=options.rebuild
+                )
         case "reset":
             with store.exclusive("reset"):
                 lifecycle.reset(progress)

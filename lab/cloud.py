@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import openstack
 from keystoneauth1.exceptions import ConnectFailure, HttpError
 from openstack.connection import Connection
-from openstack.exceptions import SDKException
+from openstack.exceptions import SDKException, raise_from_response
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from lab import blueprint, machine, store
@@ -98,7 +98,7 @@ def furnish(admin: Connection, demo: Connection, record: store.Record, guest: Pa
         for job in jobs:
             job.result()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for job in [pool.submit(_router, demo, router) for router in blueprint.ROUTERS]:
+        for job in [pool.submit(_router, admin, demo, router) for router in record.contents.routers]:
             job.result()
 
 
@@ -187,23 +187,34 @@ def _security_group(demo: Connection) -> None:
             )
 
 
-def _router(demo: Connection, router: blueprint.Router) -> None:
-    external = demo.network.find_network(router.gateway, ignore_missing=False)
+def _router(admin: Connection, demo: Connection, router: blueprint.Router) -> None:
     found = demo.network.find_router(router.name)
     if found is None:
-        found = demo.network.create_router(
-            name=router.name, is_ha=True, external_gateway_info={"network_id": external.id}
-        )
+        found = demo.network.create_router(name=router.name, is_ha=router.ha, is_distributed=router.distributed)
+    if router.host is not None:
+        # Before it has a gateway or an interface, with which Neutron would choose a host for it.
+        _put_on(admin, found.id, router.host)
+    if router.gateway is not None and found.external_gateway_info is None:
+        external = demo.network.find_network(router.gateway, ignore_missing=False)
+        demo.network.update_router(found, external_gateway_info={"network_id": external.id})
     attached = {
         address["subnet_id"]
         for port in demo.network.ports(device_id=found.id)
-        if port.device_owner == "network:ha_router_replicated_interface"
+        if port.device_owner in ("network:ha_router_replicated_interface", "network:router_interface")
         for address in port.fixed_ips
     }
     for name in router.networks:
         subnet = demo.network.find_subnet(name, ignore_missing=False)
         if subnet.id not in attached:
             demo.network.add_interface_to_router(found, subnet_id=subnet.id)  # type: ignore[call-arg]  # wrong stub of openstacksdk
+
+
+def _put_on(admin: Connection, router_id: str, host: str) -> None:
+    there = [agent.host for agent in admin.network.routers_hosting_l3_agents(router_id)]
+    if not there:
+        (agent,) = admin.network.agents(agent_type="L3 agent", host=host)
+        answer = admin.network.post(f"/agents/{agent.id}/l3-routers", json={"router_id": router_id})
+        raise_from_response(answer)
 
 
 def instance(demo: Connection, wanted: blueprint.Instance) -> None:
@@ -242,17 +253,20 @@ def instance(demo: Connection, wanted: blueprint.Instance) -> None:
 
 # What is being waited for. Each function returns the things that are not yet as they should be: none means done.
 
+_PLUGGING_AGENT = {
+    blueprint.Mechanism.LINUXBRIDGE: "Linux bridge agent",
+    blueprint.Mechanism.OPENVSWITCH: "Open vSwitch agent",
+}
 _NEUTRON_AGENTS: dict[str, Sequence[blueprint.Role]] = {
-    "Linux bridge agent": (blueprint.Role.NETWORK, blueprint.Role.COMPUTE),
     "L3 agent": (blueprint.Role.NETWORK,),
     "DHCP agent": (blueprint.Role.NETWORK,),
     "Metadata agent": (blueprint.Role.NETWORK,),
 }
 
 
-def expected_agents() -> set[tuple[str, str]]:
+def expected_agents(mechanism: blueprint.Mechanism) -> set[tuple[str, str]]:
     """(agent type, host) of every Neutron agent that the lab starts."""
-    return {
+    return {(_PLUGGING_AGENT[mechanism], host.name) for host in blueprint.HOSTS if host.has_tunnel} | {
         (kind, host.name)
         for kind, roles in _NEUTRON_AGENTS.items()
         for host in blueprint.HOSTS
@@ -265,10 +279,10 @@ def runs_ovn(admin: Connection) -> bool:
     return any(agent.agent_type.startswith("OVN ") for agent in admin.network.agents())
 
 
-def missing_agents(admin: Connection) -> list[str]:
+def missing_agents(admin: Connection, mechanism: blueprint.Mechanism) -> list[str]:
     """Neutron agents that are not alive."""
     alive = {(agent.agent_type, agent.host) for agent in admin.network.agents() if agent.is_alive}
-    return [f"{kind} on {host}" for kind, host in sorted(expected_agents() - alive)]
+    return [f"{kind} on {host}" for kind, host in sorted(expected_agents(mechanism) - alive)]
 
 
 def missing_computes(admin: Connection) -> list[str]:
@@ -278,10 +292,12 @@ def missing_computes(admin: Connection) -> list[str]:
     return [host.name for host in blueprint.with_role(blueprint.Role.COMPUTE) if host.name not in up & mapped]
 
 
-def routers_without_master(admin: Connection) -> list[str]:
-    """HA routers that do not have exactly one active agent."""
+def routers_without_master(admin: Connection, contents: blueprint.Contents) -> list[str]:
+    """Routers that do not have exactly one agent that forwards for them."""
     missing = []
-    for router in blueprint.ROUTERS:
+    for router in contents.routers:
+        if router.distributed:
+            continue
         active = active_agents(admin, router.name)
         if len(active) != 1:
             missing.append(f"{router.name} (active on {', '.join(active) or 'no agent'})")
@@ -289,12 +305,13 @@ def routers_without_master(admin: Connection) -> list[str]:
 
 
 def active_agents(admin: Connection, router_name: str) -> list[str]:
-    """The hosts whose L3 agent says that it is the active one of an HA router."""
+    """The hosts whose L3 agent has a router; of an HA router, the one that says that it is the active one."""
     router = admin.network.find_router(router_name, ignore_missing=False)
-    return sorted(agent.host for agent in admin.network.routers_hosting_l3_agents(router) if agent.ha_state == "active")
+    agents = admin.network.routers_hosting_l3_agents(router)
+    return sorted(agent.host for agent in agents if not router.is_ha or agent.ha_state == "active")
 
 
-def instances_not_active(demo: Connection) -> list[str]:
+def instances_not_active(demo: Connection, contents: blueprint.Contents) -> list[str]:
     """Instances that are not ACTIVE, or whose port is not.
 
     Raises:
@@ -303,7 +320,7 @@ def instances_not_active(demo: Connection) -> list[str]:
     servers = {server.name: server for server in demo.compute.servers()}
     ports = {port.device_id: port.status for port in demo.network.ports() if port.device_owner.startswith("compute:")}
     waiting = []
-    for instance in blueprint.INSTANCES:
+    for instance in contents.instances:
         server = servers.get(instance.name)
         if server is None:
             waiting.append(f"{instance.name} (missing)")

@@ -10,7 +10,7 @@ from keystoneauth1.exceptions import ConnectFailure, HttpError
 from openstack.connection import Connection
 from openstack.exceptions import SDKException
 
-from lab import blueprint, cloud, host
+from lab import blueprint, cloud, host, store
 from lab.errors import LabError
 from lab.progress import Progress
 
@@ -61,7 +61,7 @@ def _ask(missing: Callable[[], Sequence[str]]) -> Sequence[str]:
         return [f"an answer of the API ({error})"]
 
 
-def units_not_active(of: blueprint.Host, *, but: Collection[str] = ()) -> list[str]:
+def units_not_active(of: blueprint.Host, mechanism: blueprint.Mechanism, *, but: Collection[str] = ()) -> list[str]:
     """Units of a host that it was given, that are enabled, and that are not active.
 
     A unit that was disabled since is no longer wanted: a migration retires agents. Nor is one that is listed in ``but``.
@@ -70,7 +70,7 @@ def units_not_active(of: blueprint.Host, *, but: Collection[str] = ()) -> list[s
         LabError: one has failed for good; waiting would not help.
     """
     waiting = []
-    for unit, state in wanted_units(of).items():
+    for unit, state in wanted_units(of, mechanism).items():
         if state == "failed":
             journal = host.ask(of, "journalctl", "--no-pager", "--output=cat", "--lines=30", f"--unit={unit}").stdout
             raise LabError(f"on {of.name}: {unit} has failed", f"python -m lab logs {of.name} {unit}", journal)
@@ -79,9 +79,9 @@ def units_not_active(of: blueprint.Host, *, but: Collection[str] = ()) -> list[s
     return waiting
 
 
-def wanted_units(of: blueprint.Host) -> dict[str, str]:
+def wanted_units(of: blueprint.Host, mechanism: blueprint.Mechanism) -> dict[str, str]:
     """The units that a host was given and that nobody has disabled, each with its state (systemd's ActiveState)."""
-    units = blueprint.units_of(of)
+    units = blueprint.units_of(of, mechanism)
     shown = host.ask(of, "systemctl", "show", "--property=UnitFileState,ActiveState", *units).stdout
     found = {}
     for unit, block in zip(units, shown.split("\n\n"), strict=True):
@@ -91,12 +91,12 @@ def wanted_units(of: blueprint.Host) -> dict[str, str]:
     return found
 
 
-def guests_without_ssh(demo: Connection) -> list[str]:
+def guests_without_ssh(demo: Connection, contents: blueprint.Contents) -> list[str]:
     """Instances whose SSH server does not answer from the DHCP namespace of their network, as the seed reaches them."""
     networks = {network.name: network.id for network in demo.network.networks()}
     waiting = []
-    for name in dict.fromkeys(instance.network for instance in blueprint.INSTANCES):
-        members = [instance for instance in blueprint.INSTANCES if instance.network == name]
+    for name in dict.fromkeys(instance.network for instance in contents.instances):
+        members = [instance for instance in contents.instances if instance.network == name]
         answers = banners(f"qdhcp-{networks[name]}", [instance.address for instance in members])
         waiting += [
             f"SSH of {instance.name} ({answers.get(instance.address, 'no namespace')})"
@@ -118,19 +118,20 @@ done
 """
 
 
-def routers_not_forwarding(demo: Connection) -> list[str]:
+def routers_not_forwarding(demo: Connection, contents: blueprint.Contents) -> list[str]:
     """Routers whose gateway addresses are on no network node, or whose metadata proxy does not listen there.
 
     What Neutron's API says of an HA router outlives the agent that said it; this is what the nodes really have.
     """
     namespaces = {router.name: f"qrouter-{router.id}" for router in demo.network.routers()}
-    missing = {router.name for router in blueprint.ROUTERS}
+    wanted = [router for router in contents.routers if not router.distributed]
+    missing = {router.name for router in wanted}
     asked = "".join(f"{namespace}\n" for namespace in namespaces.values())
     for node in blueprint.with_role(blueprint.Role.NETWORK):
         there = set(host.execute(node, "sh", "-c", _ROUTERS_PROGRAM, stdin=asked).splitlines())
-        for router in blueprint.ROUTERS:
-            wanted = {"metadata", *(blueprint.gateway_of(name) for name in router.networks)}
-            if {f"{namespaces.get(router.name)} {each}" for each in wanted} <= there:
+        for router in wanted:
+            serving = {"metadata", *(blueprint.gateway_of(name) for name in router.networks)}
+            if {f"{namespaces.get(router.name)} {each}" for each in serving} <= there:
                 missing.discard(router.name)
     return [f"{name} on a network node" for name in sorted(missing)]
 
@@ -151,7 +152,7 @@ def let_instances_start() -> None:
         host.execute(each, "install", "-D", "/dev/null", "/run/lab/network-is-ready")
 
 
-def until_the_cloud_works(progress: Progress, admin: Connection, demo: Connection) -> None:
+def until_the_cloud_works(progress: Progress, record: store.Record, admin: Connection, demo: Connection) -> None:
     """Wait for everything that makes the lab a cloud that works.
 
     Of a lab whose services were turned to OVN only the hypervisors are waited for: what else should work there, depends on how
@@ -162,15 +163,16 @@ def until_the_cloud_works(progress: Progress, admin: Connection, demo: Connectio
     def until(title: str, missing: Callable[[], Sequence[str]]) -> None:
         wait(progress, title, missing, seconds=300, next_step=look)
 
+    contents = record.contents
     ovn = cloud.runs_ovn(admin)
     if not ovn:
-        until("Neutron agents alive", lambda: cloud.missing_agents(admin))
+        until("Neutron agents alive", lambda: cloud.missing_agents(admin, record.mechanism))
     # Nova takes as long to start as the agents, which are well under way now, to build the networks.
     let_instances_start()
     if not ovn:
-        until("routers forward", lambda: routers_not_forwarding(demo))
+        until("routers forward", lambda: routers_not_forwarding(demo, contents))
     until("hypervisors up", lambda: cloud.missing_computes(admin))
     if not ovn:
-        until("instances and their ports ACTIVE", lambda: cloud.instances_not_active(demo))
-        until("routers have an active agent", lambda: cloud.routers_without_master(admin))
-        until("guests answer SSH", lambda: guests_without_ssh(demo))
+        until("instances and their ports ACTIVE", lambda: cloud.instances_not_active(demo, contents))
+        until("routers have an active agent", lambda: cloud.routers_without_master(admin, contents))
+        until("guests answer SSH", lambda: guests_without_ssh(demo, contents))

@@ -16,7 +16,9 @@ from lab.run import run
 _CODE = ("blueprint.py", "cloud.py", "rootfs.py", "store.py")
 
 
-def directory(hosts_image: Path, guest: Path, *, management: str, vlan: bool, kvm: bool) -> Path:
+def directory(
+    hosts_image: Path, guest: Path, *, management: str, vlan: bool, kvm: bool, mechanism: blueprint.Mechanism
+) -> Path:
     """Where the kept state of such a lab is, or would be."""
     # What is written for the suite is on no host.
     files = sorted(
@@ -26,7 +28,7 @@ def directory(hosts_image: Path, guest: Path, *, management: str, vlan: bool, kv
     code = [Path(__file__).parent / name for name in _CODE]
     more = "\n".join([hosts_image.name, guest.name, management, str(vlan), str(kvm), names])
     fingerprint = image.fingerprint([*files, *code], hashlib.sha256(more.encode()).hexdigest())
-    return paths.cache() / f"cloud-{fingerprint}"
+    return paths.cache() / f"cloud-{mechanism}-{fingerprint}"
 
 
 def exists(kept: Path) -> bool:
@@ -59,8 +61,14 @@ def discard(kept: Path) -> None:
         shutil.rmtree(kept)
 
 
+def _is_of(kept: Path, mechanism: blueprint.Mechanism) -> bool:
+    return kept.name.startswith(f"cloud-{mechanism}-")
+
+
 def _prune(kept: Path) -> None:
+    """Forget what no lab of this version would come back to; the state of a lab with the other mechanism stays."""
     mounted = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    others = tuple(f"cloud-{mechanism}-" for mechanism in blueprint.Mechanism if not _is_of(kept, mechanism))
     for other in paths.cache().glob("cloud-*"):
-        if not other.name.startswith(kept.name) and f"{other}/" not in mounted:
+        if not other.name.startswith((kept.name, *others)) and f"{other}/" not in mounted:
             shutil.rmtree(other)

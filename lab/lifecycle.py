@@ -33,12 +33,19 @@ from lab.progress import Progress
 SERVICES_SECONDS = 420
 
 
-def up(progress: Progress, *, management: str | None = None, rebuild: bool = False) -> None:
+def up(
+    progress: Progress,
+    *,
+    management: str | None = None,
+    mechanism: blueprint.Mechanism | None = None,
+    rebuild: bool = False,
+) -> None:
     """Bring the lab up: build what is missing, start what is not running, wait until it works.
 
     Args:
         progress: reports the steps.
         management: the management network; the one that the lab has, or 198.18.0.0/24, unless told.
+        mechanism: what plugs ports; that of the lab that is here, or LinuxBridge, unless told.
         rebuild: build the cloud anew even if its state is kept from an earlier lab.
 
     Raises:
@@ -56,6 +63,11 @@ def up(progress: Progress, *, management: str | None = None, rebuild: bool = Fal
             f"the lab that is here has its management network at {record.management}, not {management}",
             "python -m lab down, then run this again",
         )
+    if record is not None and mechanism not in (None, record.mechanism):
+        raise LabError(
+            f"the lab that is here is one with {record.mechanism}, not {mechanism}",
+            "python -m lab down, then run this again",
+        )
     if record is not None and rebuild:
         raise LabError("a lab is here, so that it can't be rebuilt", "python -m lab down, then run this again")
     addresses = blueprint.Addresses(management or (record.management if record else blueprint.DEFAULT_MANAGEMENT))
@@ -66,7 +78,8 @@ def up(progress: Progress, *, management: str | None = None, rebuild: bool = Fal
     hosts_image = image.ensure(progress)
     guests_image = guest.ensure(hosts_image)
     if record is None:
-        record = _new_record(progress, addresses, kernel, hosts_image, guests_image, rebuild=rebuild)
+        mechanism = mechanism or blueprint.Mechanism.LINUXBRIDGE
+        record = _new_record(progress, addresses, mechanism, kernel, hosts_image, guests_image, rebuild=rebuild)
     elif record.image != hosts_image:
         raise LabError("the lab that is here was made from another image", "python -m lab down, then run this again")
     _bring_up(progress, record, store.ensure_identity(record), guests_image)
@@ -81,6 +94,7 @@ def up(progress: Progress, *, management: str | None = None, rebuild: bool = Fal
 def _new_record(
     progress: Progress,
     addresses: blueprint.Addresses,
+    mechanism: blueprint.Mechanism,
     kernel: machine.Kernel,
     hosts_image: Path,
     guests_image: Path,
@@ -93,7 +107,9 @@ def _new_record(
             kvm = guest.boots_under("kvm", hosts_image, guests_image)
             step.note = "it does" if kvm else "it does not: QEMU's TCG is used"
     management = str(addresses.network)
-    place = kept.directory(hosts_image, guests_image, management=management, vlan=kernel.vlan, kvm=kvm)
+    place = kept.directory(
+        hosts_image, guests_image, management=management, vlan=kernel.vlan, kvm=kvm, mechanism=mechanism
+    )
     if rebuild:
         kept.discard(place)
     record = store.Record(
@@ -103,6 +119,7 @@ def _new_record(
         management=management,
         vlan=kernel.vlan,
         kvm=kvm,
+        mechanism=mechanism,
         complete=kept.exists(place),
     )
     record.save()
@@ -167,7 +184,9 @@ def _wait(progress: Progress, record: store.Record, secrets: store.Secrets, gues
         "services active",
         # nova-compute, which starts instances, is held back until there is a network for them.
         lambda: [
-            unit for each in blueprint.HOSTS for unit in conditions.units_not_active(each, but=["nova-compute.service"])
+            unit
+            for each in blueprint.HOSTS
+            for unit in conditions.units_not_active(each, record.mechanism, but=["nova-compute.service"])
         ],
         seconds=SERVICES_SECONDS,
         next_step="python -m lab status, python -m lab logs HOST UNIT; then python -m lab up",
@@ -177,14 +196,18 @@ def _wait(progress: Progress, record: store.Record, secrets: store.Secrets, gues
         admin, demo = pool.map(lambda project: cloud.connect(record, secrets, project=project), projects)
     if not record.complete:
         _build(progress, record, admin, demo, guests_image)
-    conditions.until_the_cloud_works(progress, admin, demo)
+    conditions.until_the_cloud_works(progress, record, admin, demo)
 
 
 def _build(progress: Progress, record: store.Record, admin: Connection, demo: Connection, guests_image: Path) -> None:
     next_step = "python -m lab logs infra1 neutron-server; then python -m lab up"
     # A router or network that is made while its agents are not there yet is scheduled to none of them.
     conditions.wait(
-        progress, "agents registered", lambda: cloud.missing_agents(admin), seconds=240, next_step=next_step
+        progress,
+        "agents registered",
+        lambda: cloud.missing_agents(admin, record.mechanism),
+        seconds=240,
+        next_step=next_step,
     )
     identity = store.identity_of(record)
     with progress.step("images, networks, routers, security group"):
@@ -193,7 +216,7 @@ def _build(progress: Progress, record: store.Record, admin: Connection, demo: Co
         progress, "hypervisors registered", lambda: cloud.missing_computes(admin), seconds=180, next_step=next_step
     )
     with progress.step("instances and floating IPs"), concurrent.futures.ThreadPoolExecutor() as pool:
-        jobs = [pool.submit(cloud.instance, demo, each) for each in blueprint.INSTANCES]
+        jobs = [pool.submit(cloud.instance, demo, each) for each in record.contents.instances]
         for job in jobs:
             job.result()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 from lab import blueprint, store
-from lab.blueprint import Host, Role
+from lab.blueprint import Host, Mechanism, Role
 from lab.image import OPERATOR
 from lab.run import run
 
@@ -45,6 +45,8 @@ class Plan:
             "secrets": self.secrets,
             "vlan": self.record.vlan,
             "kvm": self.record.kvm,
+            "mechanism": self.record.mechanism.value,
+            "bridges": blueprint.bridges(vlan=self.record.vlan),
             "control": Role.CONTROL in host.roles,
             "network": Role.NETWORK in host.roles,
             "edge": Role.EDGE in host.roles,
@@ -57,12 +59,14 @@ class Plan:
         }
 
 
-def groups_of(host: Host) -> list[str]:
+def groups_of(host: Host, mechanism: Mechanism = Mechanism.LINUXBRIDGE) -> list[str]:
     """The folders of ``lab/files`` that a host is made of; where two have the same file, the later one's stands."""
     groups = ["every"]
     for role in (Role.CONTROL, Role.NETWORK, Role.COMPUTE, Role.EDGE):
         if role in host.roles:
             groups.extend(_GROUPS_OF_ROLE[role])
+    if host.has_tunnel:
+        groups.append(mechanism.value)
     return list(dict.fromkeys(groups))
 
 
@@ -89,7 +93,7 @@ def furnish(host: Host, root: Path, plan: Plan) -> None:
     groups = _group_ids(plan.record.image / "rootfs")
     environment = templates()
     variables = plan.variables(host)
-    for group in groups_of(host):
+    for group in groups_of(host, plan.record.mechanism):
         for source in sorted((FILES / group).rglob("*")):
             if not source.is_file():
                 continue
@@ -110,7 +114,10 @@ def furnish(host: Host, root: Path, plan: Plan) -> None:
     shutil.copy(identity / "id_ed25519.pub", authorized)
     for path in (authorized.parent, authorized):
         os.chown(path, owner.st_uid, owner.st_gid)
-    run(["systemctl", f"--root={root}", "enable", "--quiet", *blueprint.units_of(host)], where=host.name)
+    run(
+        ["systemctl", f"--root={root}", "enable", "--quiet", *blueprint.units_of(host, plan.record.mechanism)],
+        where=host.name,
+    )
 
 
 def _write(target: Path, relative: Path, text: str, groups: dict[str, int]) -> None:

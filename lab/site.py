@@ -98,7 +98,6 @@ def _clouds(record: store.Record, secrets: store.Secrets) -> dict[str, Any]:
 
 
 def _inventory(record: store.Record, secrets: store.Secrets) -> dict[str, Any]:
-    mappings = blueprint.physical_networks(vlan=record.vlan)
     hosts = {
         host.name: {"ansible_host": record.addresses.of(host), "tunnel_address": host.tunnel_address}
         for host in blueprint.HOSTS
@@ -119,8 +118,8 @@ def _inventory(record: store.Record, secrets: store.Secrets) -> dict[str, Any]:
                 "tunnel_interface": "eth1",
                 "underlay_mtu": blueprint.UNDERLAY_MTU,
                 "physical_networks": [
-                    {"name": name, "interface": nic, "bridge": f"br-ex{number or ''}"}
-                    for number, (name, nic) in enumerate(mappings.items())
+                    {"name": name, "interface": nic, "bridge": bridge}
+                    for name, (bridge, nic) in blueprint.bridges(vlan=record.vlan).items()
                 ],
                 "vlan": record.vlan,
             },

@@ -20,6 +20,7 @@ class State:
 
     lab: str = "none"
     checkout: str = ""
+    mechanism: str = ""
     provider_networks: str = ""
     virtualization: str = ""
     hosts: list[dict[str, str]] = field(default_factory=list)
@@ -40,6 +41,7 @@ def look() -> State:
     if not record.complete:
         state.wrong.append("the lab is half built: python -m lab up")
     state.checkout = str(record.checkout)
+    state.mechanism = str(record.mechanism)
     state.provider_networks = "VLAN 100 and 200" if record.vlan else "flat (this kernel has no 802.1Q)"
     state.virtualization = "KVM" if record.kvm else "TCG"
     if not machine.lab_is_reachable(record.addresses):
@@ -69,7 +71,7 @@ def _look_at_host(state: State, record: store.Record, each: blueprint.Host) -> N
         state.wrong.append(f"host {each.name} is not running: python -m lab up")
         return
     row["state"] = "running"
-    wanted = conditions.wanted_units(each)
+    wanted = conditions.wanted_units(each, record.mechanism)
     bad = [f"{unit.removesuffix('.service')} {now}" for unit, now in wanted.items() if now != "active"]
     row["services"] = f"{len(wanted) - len(bad)} of {len(wanted)} active"
     state.wrong += [f"on {each.name}: {text}" for text in bad]
@@ -85,8 +87,9 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
         if not agent.is_alive:
             state.wrong.append(f"{agent.agent_type} on {agent.host} is dead")
     state.wrong += [f"{name} does not run nova-compute" for name in cloud.missing_computes(admin)]
+    contents = record.contents
     ovn = cloud.runs_ovn(admin)
-    for router in blueprint.ROUTERS if not ovn else ():
+    for router in contents.routers if not ovn else ():
         active = cloud.active_agents(admin, router.name)
         state.routers.append({"name": router.name, "active on": ", ".join(active)})
     for server in sorted(demo.compute.servers(), key=lambda server: server.name):
@@ -100,13 +103,13 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
             }
         )
     try:
-        state.wrong += cloud.instances_not_active(demo)
+        state.wrong += cloud.instances_not_active(demo, contents)
     except LabError as error:
         state.wrong.append(error.what)
     # With OVN there are neither HA routers nor DHCP namespaces to look from.
     if not ovn:
-        state.wrong += [f"no single active agent: {name}" for name in cloud.routers_without_master(admin)]
-        state.wrong += conditions.guests_without_ssh(demo)
+        state.wrong += [f"no single active agent: {name}" for name in cloud.routers_without_master(admin, contents)]
+        state.wrong += conditions.guests_without_ssh(demo, contents)
 
 
 def show(*, as_json: bool) -> int:
@@ -123,7 +126,7 @@ def _print(state: State) -> None:
     console = Console(highlight=False)
     console.print(f"lab: {state.lab}", markup=False)
     if state.checkout:
-        console.print(f"built by: {state.checkout}", markup=False)
+        console.print(f"built by: {state.checkout}; ports are plugged by {state.mechanism}", markup=False)
         console.print(f"provider networks: {state.provider_networks}; guests run under {state.virtualization}")
     for title, rows in (
         ("Hosts", state.hosts),

@@ -32,12 +32,17 @@ class Record(BaseModel):
     management: str = blueprint.DEFAULT_MANAGEMENT
     vlan: bool
     kvm: bool
+    mechanism: blueprint.Mechanism = blueprint.Mechanism.LINUXBRIDGE
     #: True once ``up`` went through and the state is kept.
     complete: bool = False
 
     @property
     def addresses(self) -> blueprint.Addresses:
         return blueprint.Addresses(self.management)
+
+    @property
+    def contents(self) -> blueprint.Contents:
+        return blueprint.CONTENTS[self.mechanism]
 
     def save(self) -> None:
         paths.write_atomically(paths.RECORD, self.model_dump_json(indent=2) + "\n")

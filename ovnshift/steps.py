@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import abc
 import concurrent.futures
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from ovnshift.errors import OvnshiftError
 from ovnshift.journal import Entry, Journal, JournalError, State
 from ovnshift.report.result import Finding, NotReady
+
+NOT_BEGUN = "not begun, since another has failed"
 
 
 class Gone(OvnshiftError):
@@ -140,13 +143,16 @@ class Runner:
     def _is_settled(self, step: Step) -> bool:
         return any(self._journal.begun(prefix) for prefix in step.settled_by)
 
-    def run_all(self, steps: Sequence[Step], *, what: str, parallel: int = 1) -> list[Entry]:
+    def run_all(
+        self, steps: Sequence[Step], *, what: str, parallel: int = 1, stop_at_first: bool = False
+    ) -> list[Entry]:
         """Do steps that don't depend on each other, several at once; one that fails does not keep the others from being done.
 
         Args:
             steps: in the order in which they are begun.
             what: what they are done to, for the message ("of the instances").
             parallel: how many at once.
+            stop_at_first: begin no other when one has failed; those that were begun beside it come to their end.
 
         Returns:
             Their entries; none when they were only planned.
@@ -155,20 +161,30 @@ class Runner:
             NotReady: some failed; all of them are named.
             JournalError: nothing more can be written down, so that nothing more is done.
         """
+        stopped = threading.Event()
+
+        def attempt(step: Step) -> Entry | str | None:
+            if stop_at_first and stopped.is_set():
+                return NOT_BEGUN
+            result = self._attempt(step)
+            if isinstance(result, str):
+                stopped.set()
+            return result
+
         if self._plan_only or parallel == 1 or len(steps) < 2:
-            results = [self._attempt(step) for step in steps]
+            results = [attempt(step) for step in steps]
         else:
             with concurrent.futures.ThreadPoolExecutor(max_workers=parallel) as pool:
-                results = list(pool.map(self._attempt, steps))
+                results = list(pool.map(attempt, steps))
         failed = [
             f"{step.title}: {error}" for step, error in zip(steps, results, strict=True) if isinstance(error, str)
         ]
         if failed:
-            raise NotReady(
-                Finding(
-                    f"{len(failed)} of {len(steps)} {what} failed", tuple(failed), "mend the cause, and run this again"
-                )
+            kept = sum(result == NOT_BEGUN for result in results)
+            problem = f"{len(failed) - kept} of {len(steps)} {what} failed" + (
+                f", {kept} were not begun" if kept else ""
             )
+            raise NotReady(Finding(problem, tuple(failed), "mend the cause, and run this again"))
         return [entry for entry in results if isinstance(entry, Entry)]
 
     def _attempt(self, step: Step) -> Entry | str | None:

@@ -1,4 +1,4 @@
-"""The cloud's services are well, and it uses nothing that OVN lacks."""
+"""The cloud's services are well."""
 
 from __future__ import annotations
 
@@ -8,32 +8,8 @@ from fixtures.checks import Check
 from fixtures.cloud import Inventories
 from ovnshift.cloud import Topology
 from ovnshift.cloud import topology as words
-from ovnshift.hosts import Fleet
-from ovnshift.hosts.release import FIRST, LAST, neutron_release
-from ovnshift.site import Site
 
 pytestmark = pytest.mark.pre
-
-# Extensions of services that OVN's L3 plugin does not have, with the objects that say whether they are used.
-UNSUPPORTED_OWNERS = {
-    "network:router_centralized_snat": "distributed routers' SNAT ports (dvr)",
-    "network:ha_router_replicated_interface_distributed": "distributed HA routers",
-    "Octavia": "Octavia's own ports",
-    "network:routed": "routed provider networks' ports",
-}
-
-
-def test_neutrons_release_is_in_scope(fleet: Fleet, site: Site, check: Check) -> None:
-    """Neutron's release has both drivers: Zed to 2024.2."""
-    hosts = site.group("control") or site.group("network")
-    versions = fleet.every(hosts, neutron_release)
-    check.note(", ".join(f"{host}: Neutron {version}" for host, version in versions.items()))
-    check.demand(versions, "no control host says which Neutron it has", remedy="see groups.control in the site file")
-    check.demand_none(
-        [f"{host}: {version}" for host, version in versions.items() if not FIRST <= version.major <= LAST],
-        f"of the hosts have a Neutron outside {FIRST} (Zed) to {LAST} (2024.2)",
-        remedy="upgrade to a release that has both drivers first",
-    )
 
 
 def test_agents_are_alive(topology: Topology, check: Check) -> None:
@@ -51,30 +27,11 @@ def test_agents_are_alive(topology: Topology, check: Check) -> None:
     check.demand(topology.agents, "Neutron has no agents", remedy="see whether this is the right cloud (cloud.name)")
 
 
-def test_every_host_has_its_agents(topology: Topology, site: Site, check: Check) -> None:
-    """Every network and compute host has the agents that its group needs, and the cloud runs LinuxBridge."""
-    found: dict[str, list[str]] = {}
-    for agent in topology.agents:
-        found.setdefault(agent.host, []).append(agent.name)
-    missing = []
-    for host in dict.fromkeys([*site.group("network"), *site.group("compute")]):
-        wanted = {words.AGENT_LINUXBRIDGE}
-        if host in site.group("network"):
-            wanted |= {words.AGENT_L3, words.AGENT_DHCP, words.AGENT_METADATA}
-        missing += [f"{name} on {host}" for name in wanted - set(found.get(host, ()))]
-    check.demand_none(
-        missing,
-        "of the agents are missing",
-        remedy="start them; or take the host out of groups.network or groups.compute if it has another task",
-    )
-    for name in sorted({agent.name for agent in topology.agents}):
-        check.note(f"{len(topology.agents_of(name))} of {name}: {', '.join(a.host for a in topology.agents_of(name))}")
-
-
 def test_units_are_as_the_api_says(topology: Topology, inventories: Inventories, check: Check) -> None:
     """Agents that the API calls alive run as systemd units on their hosts, and are enabled there."""
     units = {
         words.AGENT_LINUXBRIDGE: "neutron-linuxbridge-agent.service",
+        words.AGENT_OPENVSWITCH: "neutron-openvswitch-agent.service",
         words.AGENT_L3: "neutron-l3-agent.service",
         words.AGENT_DHCP: "neutron-dhcp-agent.service",
         words.AGENT_METADATA: "neutron-metadata-agent.service",
@@ -110,87 +67,6 @@ def test_hypervisors_are_up(topology: Topology, check: Check) -> None:
             for each in topology.hypervisors
             if each.status != "enabled"
         ],
-        "hypervisors are disabled, and will be migrated as well",
+        "hypervisors are disabled",
         remedy="enable them again if that was forgotten: openstack compute service set --enable",
-    )
-
-
-def test_host_names_agree(topology: Topology, inventories: Inventories, site: Site, check: Check) -> None:
-    """Nova, Neutron and Open vSwitch call each host by the same name; else its ports would stay unbound on OVN."""
-    agents = {agent.host for agent in topology.agents}
-    nova = {each.name for each in topology.hypervisors}
-    check.demand_none(
-        [f"{host}: Nova calls it so, no Neutron agent does" for host in nova - agents],
-        "of the hypervisors have another name in Neutron",
-        remedy="set host in neutron.conf to what nova-compute uses",
-    )
-    computes = [host for host in site.group("compute") if host in inventories.found]
-    check.demand_none(
-        [
-            f"{host}: external_ids:hostname is {inventories.found[host].ovs_hostname}"
-            for host in computes
-            if inventories.found[host].ovs_hostname not in {None, host}
-        ],
-        "of the hosts have another name in Open vSwitch",
-        remedy="ovs-vsctl set Open_vSwitch . external_ids:hostname=NAME, the name that Nova uses",
-    )
-    check.warn_of(
-        [
-            f"{host}: hostname -f says {inventories.found[host].fqdn}"
-            for host in computes
-            if inventories.found[host].ovs_hostname is None and inventories.found[host].fqdn != host
-        ],
-        "hosts will get another name in Open vSwitch than Nova's unless the deployer sets it",
-        remedy="see that the deployer sets external_ids:hostname to the name that Nova uses",
-    )
-
-
-def test_nothing_is_used_that_ovn_lacks(topology: Topology, check: Check) -> None:
-    """Nothing is in use that OVN does not have: metering agents, flavoured or distributed routers, ports of other services."""
-    wrong = [f"metering agent on {agent.host}" for agent in topology.agents_of(words.AGENT_METERING)]
-    wrong += [f"router {router.label} has a flavour" for router in topology.routers if router.flavor_id]
-    wrong += [f"router {router.label} is distributed" for router in topology.routers if router.distributed]
-    wrong += [
-        f"port {port.label}: {UNSUPPORTED_OWNERS[port.device_owner]}"
-        for port in topology.ports
-        if port.device_owner in UNSUPPORTED_OWNERS
-    ]
-    check.demand_none(
-        wrong,
-        "of the things in use have no counterpart on OVN",
-        remedy="take them out of use, or plan what replaces them, before the window",
-    )
-    check.warn_of(
-        [each for each in ("fwaas_v2", "vpnaas", "l3-ndp-proxy", "metering") if each in topology.extensions],
-        "service plugins are loaded that OVN has no counterpart of in every release",
-        remedy="see whether anybody uses them: openstack vpn service list, firewall group list, router ndp proxy list",
-    )
-    check.warn_of(
-        [f"floating IP {each.address}" for each in topology.floating_ips if each.port_forwardings],
-        "floating IPs have port forwardings, which OVN does as load balancers",
-        remedy="try them after the migration",
-    )
-
-
-def test_availability_zones_can_be_kept(topology: Topology, check: Check) -> None:
-    """Every availability zone that a router or network asks for has a host that can become a gateway chassis there."""
-    zones = {agent.availability_zone for agent in topology.agents_of(words.AGENT_L3)}
-    check.demand_none(
-        [
-            f"router {router.label} asks for {hint}"
-            for router in topology.routers
-            for hint in router.availability_zone_hints
-            if hint not in zones
-        ],
-        "of the routers ask for a zone that no L3 agent is in",
-        remedy="give gateway chassis that zone (ovn-cms-options=enable-chassis-as-gw,availability-zones=…) or change the hint",
-    )
-
-
-def test_nobody_else_is_migrating(inventories: Inventories, check: Check) -> None:
-    """No other migration or sync of Neutron to OVN is running."""
-    check.demand_none(
-        [f"{name}: {command}" for name, inventory in inventories.found.items() for command in inventory.foreign_runs],
-        "of the hosts run a sync or a migration now",
-        remedy="wait until it has ended, or ask who runs it",
     )

@@ -224,10 +224,10 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
         region=connection.config.region_name or "",
         taken_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         networks=tuple(_network(each) for each in found["networks"]),
-        subnets=tuple(_subnet(each) for each in found["subnets"]),
-        ports=tuple(_port(each) for each in found["ports"]),
+        subnets=tuple(subnet_of(each) for each in found["subnets"]),
+        ports=tuple(port_of(each) for each in found["ports"]),
         routers=tuple(_router(each) for each in found["routers"]),
-        floating_ips=tuple(_floating_ip(each) for each in found["floating IPs"]),
+        floating_ips=tuple(floating_ip_of(each) for each in found["floating IPs"]),
         security_groups=tuple(_security_group(each) for each in found["security groups"]),
         instances=tuple(_instance(each, images) for each in found["instances"]),
         agents=tuple(_agent(each) for each in found["agents"]),
@@ -277,7 +277,8 @@ def _network(each: Any) -> topology.Network:
     )
 
 
-def _subnet(each: Any) -> topology.Subnet:
+def subnet_of(each: Any) -> topology.Subnet:
+    """A subnet, of openstacksdk's."""
     return topology.Subnet(
         id=each.id,
         name=each.name or "",
@@ -292,7 +293,8 @@ def _subnet(each: Any) -> topology.Subnet:
     )
 
 
-def _port(each: Any) -> topology.Port:
+def port_of(each: Any) -> topology.Port:
+    """A port, of openstacksdk's."""
     return topology.Port(
         id=each.id,
         name=each.name or "",
@@ -333,7 +335,8 @@ def _router(each: Any) -> topology.Router:
     )
 
 
-def _floating_ip(each: Any) -> topology.FloatingIp:
+def floating_ip_of(each: Any) -> topology.FloatingIp:
+    """A floating IP, of openstacksdk's."""
     return topology.FloatingIp(
         id=each.id,
         name=each.floating_ip_address,

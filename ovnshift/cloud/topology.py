@@ -23,6 +23,7 @@ OWNER_ROUTER_HA = "network:router_ha_interface"
 OWNER_COMPUTE = "compute:"
 ROUTER_INTERFACES = frozenset({OWNER_ROUTER_INTERFACE, OWNER_HA_INTERFACE, OWNER_DVR_INTERFACE})
 AGENT_LINUXBRIDGE = "Linux bridge agent"
+AGENT_OPENVSWITCH = "Open vSwitch agent"
 AGENT_L3 = "L3 agent"
 AGENT_DHCP = "DHCP agent"
 AGENT_METADATA = "Metadata agent"

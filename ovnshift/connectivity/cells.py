@@ -44,7 +44,7 @@ class _Value(BaseModel):
 class Endpoint(_Value):
     """One end of a cell. ``id`` is Neutron's or Nova's; of the outside, and of what has no id, its address."""
 
-    kind: Literal["network", "instance", "floating IP", "outside", "metadata service"]
+    kind: Literal["network", "instance", "floating IP", "outside", "metadata service", "router"]
     id: str
     name: str
 
@@ -56,7 +56,7 @@ class Endpoint(_Value):
         if self.kind in {"outside", "floating IP"}:
             return f"{self.kind} {self.id if self.kind == 'outside' else self.name}"
         named = f"{self.name} ({self.id[:8]})" if self.name else self.id
-        return f"namespace of {named}" if self.kind == "network" else named
+        return {"network": f"namespace of {named}", "router": f"router {named}"}.get(self.kind, named)
 
 
 class Cell(_Value):

@@ -522,6 +522,7 @@ class Monitor:
         watched: what, and from where (:func:`places`).
         record: the file to append to; it is made where it is missing, and continued where another run has left it.
         interval: seconds between two echo requests to the same address.
+        timeout: seconds that an answer may take; a shorter outage is not seen.
         say: is told what people should know while it happens, by several threads.
 
     Attributes:
@@ -535,6 +536,7 @@ class Monitor:
         record: Path,
         *,
         interval: float = 0.5,
+        timeout: float = TIMEOUT,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.notes: list[str] = []
@@ -542,6 +544,7 @@ class Monitor:
         self._fleet = fleet
         self._watched = watched
         self._interval = interval
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._recorder = _Recorder(record, self.note)
         self._watchers: list[_Watcher] = []
@@ -566,7 +569,7 @@ class Monitor:
             "began",
             at=time.time(),
             interval=self._interval,
-            timeout=TIMEOUT,
+            timeout=self._timeout,
             watched=[entry.model_dump(mode="json") for entry in entries],
         )
         nowhere = [watched.label for watched, where in self._watched.items() if not where]
@@ -581,7 +584,7 @@ class Monitor:
             task = {
                 "targets": targets,
                 "interval": self._interval,
-                "timeout": TIMEOUT,
+                "timeout": self._timeout,
                 "beat": BEAT_SECONDS,
                 "silence": SILENCE_SECONDS,
                 "seconds": LIFETIME_SECONDS,

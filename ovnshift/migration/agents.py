@@ -150,20 +150,21 @@ def belongings(window: Window) -> Belongings:
 class CleanHost(Step):
     """What the old agents left on a host is removed: only what belongs to an object of Neutron's."""
 
-    # Instances' taps are there again then, by the same names.
-    settled_by = ("11 start instances",)
-
-    def __init__(self, window: Window, host: str, *, again: bool = False) -> None:
+    def __init__(
+        self, window: Window, host: str, *, chapter: str = CLEAN, settled_by: str = "11 start instances"
+    ) -> None:
         self._window = window
+        # Instances' taps are there again then, by the same names; or the old agents have made all of it anew.
+        self.settled_by = (settled_by,)
         self.host = host
         self._belongings = belongings(window)
         self.strange: list[Leftover] = []
-        self.chapter = FORGET if again else CLEAN
+        self.chapter = chapter
         self.key = f"host/{host}"
         # A nova-compute that is restarted plugs what it remembers of its instances, and makes LinuxBridge's bridges for it anew
         # (nova/compute/manager.py, _init_instance).
         self.title = f"clean {host} of the old agents' namespaces, bridges, interfaces and rules" + (
-            " again" if again else ""
+            " again" if chapter == FORGET else ""
         )
 
     def _look(self) -> list[Leftover]:

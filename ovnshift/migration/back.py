@@ -21,7 +21,7 @@ from ovnshift.hosts.units import unit_states
 from ovnshift.journal import Entry, Journal, State
 from ovnshift.migration import deploy, instances, networks
 from ovnshift.migration import rows as forward
-from ovnshift.migration.agents import DeleteObjects, StopUnits, hold_api
+from ovnshift.migration.agents import CLEAN, RETIRE, CleanHost, DeleteObjects, StopUnits, hold_api
 from ovnshift.migration.window import Window, ask, snapshot_path, wait_until
 from ovnshift.report.result import Finding, NotReady
 from ovnshift.steps import Step
@@ -347,6 +347,23 @@ def units_as_found(window: Window, journal: Journal) -> list[UnitsAsFound]:
 
 
 # Agents
+
+
+def cleaned(window: Window, journal: Journal) -> list[Step]:
+    """Steps that remove what a window that was interrupted has left of the old agents on hosts.
+
+    What they left is stale: agents that start go on with a tunnel that is there, and nobody tells them which of its forwarding
+    entries were of routers as they were in between (the l2population driver tells of changes, and only to agents that run).
+    """
+    retired = [entry.step.rsplit("/", 1)[-1] for entry in of_chapter(journal, f"{RETIRE}/agents/")]
+    done = {
+        entry.step.rsplit("/", 1)[-1]
+        for entry in of_chapter(journal, f"{CLEAN}/host/")
+        if entry.state in {State.DONE, State.ALREADY}
+    }
+    return [
+        CleanHost(window, host, chapter=AGENTS, settled_by=f"{AGENTS}/agents/") for host in retired if host not in done
+    ]
 
 
 class StartUnits(Step):

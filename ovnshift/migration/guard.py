@@ -123,8 +123,12 @@ def baseline_problems(window: Window) -> tuple[list[str], list[str]]:
     return problems, facts
 
 
-def readiness_problems(window: Window) -> list[str]:
+def readiness_problems(window: Window, scenario: str) -> list[str]:
     """Why the last run of the readiness checks does not let this go on.
+
+    Args:
+        window: this run.
+        scenario: the one that is about to be done.
 
     Raises:
         OvnshiftError: there was none for this change.
@@ -133,6 +137,8 @@ def readiness_problems(window: Window) -> list[str]:
     problems = []
     if found["identity_endpoint"] != window.before.identity_endpoint:
         problems.append(f"it was of {found['identity_endpoint']}")
+    if found.get("scenario", scenario) != scenario:
+        problems.append(f"it was for the scenario {found['scenario']}")
     if not found["whole"]:
         problems.append("only some of the checks were run")
     if not found["good"]:

@@ -138,8 +138,12 @@ class Rehearsed:
     seconds: dict[str, float]
 
 
-def rehearsed(reports: Path) -> Rehearsed | None:
+def rehearsed(reports: Path, last: str) -> Rehearsed | None:
     """The last window below a directory of reports that came to its end; None where there is none.
+
+    Args:
+        reports: the directory.
+        last: how the last chapter of such a window begins.
 
     Raises:
         JournalError: a journal can't be read.
@@ -153,7 +157,7 @@ def rehearsed(reports: Path) -> Rehearsed | None:
         for each in chapters(entries):
             begun, ended = (datetime.datetime.fromisoformat(moment) for moment in (each.begun_at, each.ended_at))
             seconds[each.name] = (ended - begun).total_seconds()
-        if any(name.startswith("11 ") for name in seconds):
+        if any(name.startswith(last) for name in seconds):
             when = entries[0].begun_at
             found.append((when, Rehearsed(path.parent.name, when[:16].replace("T", " "), len(entries), seconds)))
     return max(found, key=lambda each: each[0])[1] if found else None

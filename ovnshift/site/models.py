@@ -198,6 +198,7 @@ class Limits(_Section):
     command_seconds: float = Field(default=60.0, gt=0, le=3600)
     clock_skew_seconds: float = Field(default=2.0, gt=0)
     free_megabytes: int = Field(default=500, ge=0)
+    free_memory_megabytes: float = Field(default=256.0, ge=0)
     guest_pairs: int = Field(default=200, ge=0)
     parallel_logins: int = Field(default=6, ge=1, le=64)
     baseline_hours: float = Field(default=24.0, gt=0)

@@ -104,18 +104,19 @@ def lab(lab_command: LabCommand, before: MachineState, request: pytest.FixtureRe
         yield Lab(lab_command, before, "")
         return
     try:
-        yield Lab(lab_command, before, _bring_up(lab_command, request))
+        yield Lab(lab_command, before, bring_up(lab_command, request))
     finally:
         if not KEEP:
             result = lab_command("down")
             assert result.returncode == 0, result.stdout
 
 
-def _bring_up(lab_command: LabCommand, request: pytest.FixtureRequest) -> str:
+def bring_up(lab_command: LabCommand, request: pytest.FixtureRequest, *options: str) -> str:
+    """Bring a lab up; what it says goes past pytest's capturing, since it takes a while."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         sys.stdout.write("\nbringing the lab up (the first time on a machine this takes about ten minutes)\n")
         sys.stdout.flush()
-        result = lab_command("up", timeout=1800)
+        result = lab_command("up", *options, timeout=1800)
         sys.stdout.write(result.stdout)
     assert result.returncode == 0, result.stdout
     return result.stdout

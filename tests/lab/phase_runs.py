@@ -10,6 +10,8 @@ from pathlib import Path
 
 from lab import paths
 
+# Characters of a summary.
+ROOM = 2000
 REPORTS = paths.PROJECT_ROOT / "reports"
 
 
@@ -25,6 +27,15 @@ class PhaseRun:
     def with_result(self, *wanted: str) -> dict[str, str]:
         """Names and messages of the tests that ended so."""
         return {name: message for name, (result, message) in self.results.items() if result in wanted}
+
+    @property
+    def summary(self) -> str:
+        """What went wrong, short enough to be read in a list of failures."""
+        wrong = self.with_result("failed", "error", "skipped")
+        if not wrong:
+            return self.output[-ROOM:]
+        first = [f"{name}: {message}" for name, message in wrong.items() if "blocked by" not in message]
+        return "\n".join(each[: ROOM // 4] for each in first[:4])
 
 
 def run_phase(*arguments: str, change: str, timeout: float = 400, own_group: bool = False) -> PhaseRun:

@@ -227,10 +227,14 @@ def test_without_a_baseline_there_is_nothing_to_go_on(tmp_path: Path) -> None:
     assert "pytest -m pre" in caught.value.next_step
 
 
+SCENARIO = "linuxbridge-to-ovn"
+
+
 def ready(reports: Path, *, hours: float = 0.1, **values: Any) -> Path:
     """What the readiness checks write, as fixtures/readiness.py does; that many hours ago."""
     path = reports / "readiness.json"
     content = {
+        "scenario": SCENARIO,
         "good": True,
         "reasons": [],
         "headline": "READY: nothing stands in the way of the window (40 passed)",
@@ -246,7 +250,7 @@ def ready(reports: Path, *, hours: float = 0.1, **values: Any) -> Path:
 
 def test_checks_that_were_good_just_now_let_the_window_open(tmp_path: Path) -> None:
     ready(tmp_path)
-    assert readiness_problems(window(tmp_path)) == []
+    assert readiness_problems(window(tmp_path), SCENARIO) == []
 
 
 @pytest.mark.parametrize(
@@ -263,6 +267,9 @@ def test_checks_that_were_good_just_now_let_the_window_open(tmp_path: Path) -> N
             ["it was of http://203.0.113.5:5000/v3"],
             id="another cloud",
         ),
+        pytest.param(
+            {"scenario": "router-evacuation"}, ["it was for the scenario router-evacuation"], id="another scenario"
+        ),
         pytest.param({"hours": 30}, ["it is 30.0 h old; limits.baseline_hours allows 24"], id="too old"),
         pytest.param(
             {"whole": False, "good": False, "reasons": ["why not"], "identity_endpoint": "x", "hours": 48},
@@ -278,25 +285,25 @@ def test_checks_that_were_good_just_now_let_the_window_open(tmp_path: Path) -> N
 )
 def test_what_speaks_against_the_window_is_told(tmp_path: Path, values: dict[str, Any], says: list[str]) -> None:
     ready(tmp_path, **values)
-    assert readiness_problems(window(tmp_path)) == says
+    assert readiness_problems(window(tmp_path), SCENARIO) == says
 
 
 def test_readiness_may_be_as_old_as_a_baseline(tmp_path: Path) -> None:
     ready(tmp_path, hours=30)
-    assert readiness_problems(window(tmp_path, baseline_hours=31)) == []
+    assert readiness_problems(window(tmp_path, baseline_hours=31), SCENARIO) == []
 
 
 def test_readiness_that_was_edited_can_not_be_used(tmp_path: Path) -> None:
     path = ready(tmp_path, good=False, reasons=["why not"])
     edited(path, '"good":false', '"good":true')
     with pytest.raises(OvnshiftError, match=r"readiness\.json: was changed after it was written"):
-        readiness_problems(window(tmp_path))
+        readiness_problems(window(tmp_path), SCENARIO)
 
 
 def test_a_file_of_another_kind_is_no_readiness(tmp_path: Path) -> None:
     recorded(tmp_path, ago(minutes=5)).rename(tmp_path / "readiness.json")
     with pytest.raises(OvnshiftError, match=r"readiness\.json: is no readiness"):
-        readiness_problems(window(tmp_path))
+        readiness_problems(window(tmp_path), SCENARIO)
 
 
 def test_readiness_of_a_later_version_can_not_be_used(tmp_path: Path) -> None:
@@ -304,10 +311,10 @@ def test_readiness_of_a_later_version_can_not_be_used(tmp_path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**document, "version": READINESS_VERSION + 1}), encoding="utf-8")
     with pytest.raises(OvnshiftError, match="use the ovnshift that wrote it"):
-        readiness_problems(window(tmp_path))
+        readiness_problems(window(tmp_path), SCENARIO)
 
 
 def test_without_readiness_there_is_nothing_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(OvnshiftError, match=r"readiness\.json: could not be read: No such file") as caught:
-        readiness_problems(window(tmp_path))
+        readiness_problems(window(tmp_path), SCENARIO)
     assert "pytest -m pre" in caught.value.next_step

@@ -7,18 +7,25 @@ from pathlib import Path
 import pytest
 
 from lab import blueprint, guest, image, rootfs, store
-from lab.blueprint import Host
+from lab.blueprint import Host, Mechanism
 
 
-def plan(tmp_path: Path, *, vlan: bool, kvm: bool = False) -> rootfs.Plan:
-    record = store.Record(checkout=tmp_path, image=tmp_path / "image", kept=tmp_path / "kept", vlan=vlan, kvm=kvm)
+def plan(tmp_path: Path, *, vlan: bool, kvm: bool = False, mechanism: Mechanism = Mechanism.LINUXBRIDGE) -> rootfs.Plan:
+    record = store.Record(
+        checkout=tmp_path,
+        image=tmp_path / "image",
+        kept=tmp_path / "kept",
+        vlan=vlan,
+        kvm=kvm,
+        mechanism=mechanism,
+    )
     return rootfs.Plan(record, store.Secrets.make())
 
 
 def rendered(host: Host, plan: rootfs.Plan) -> dict[str, str]:
     files: dict[str, str] = {}
     environment = rootfs.templates()
-    for group in rootfs.groups_of(host):
+    for group in rootfs.groups_of(host, plan.record.mechanism):
         for source in (rootfs.FILES / group).rglob("*"):
             if source.is_file():
                 name = source.relative_to(rootfs.FILES)
@@ -27,10 +34,13 @@ def rendered(host: Host, plan: rootfs.Plan) -> dict[str, str]:
     return files
 
 
+@pytest.mark.parametrize("mechanism", Mechanism)
 @pytest.mark.parametrize("vlan", [False, True])
 @pytest.mark.parametrize("host", blueprint.HOSTS, ids=lambda host: host.name)
-def test_every_file_renders_and_every_ini_parses(host: Host, tmp_path: Path, *, vlan: bool) -> None:
-    files = rendered(host, plan(tmp_path, vlan=vlan))
+def test_every_file_renders_and_every_ini_parses(
+    host: Host, tmp_path: Path, mechanism: Mechanism, *, vlan: bool
+) -> None:
+    files = rendered(host, plan(tmp_path, vlan=vlan, mechanism=mechanism))
     for name, text in files.items():
         assert "{{" not in text, name
         assert "{%" not in text, name
@@ -80,8 +90,12 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_shell_scripts_parse(script: Path) -> None:
-    result = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+def test_shell_scripts_parse(script: Path, tmp_path: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    if script.is_relative_to(rootfs.FILES):
+        variables = plan(tmp_path, vlan=False).variables(blueprint.CONTROL)
+        text = rootfs.templates().get_template(str(script.relative_to(rootfs.FILES))).render(variables)
+    result = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
 

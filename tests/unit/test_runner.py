@@ -487,3 +487,20 @@ def test_what_its_owner_has_deleted_needs_nothing_more(
 def test_what_nobody_can_delete_is_missing(tmp_path: Path, runner: Runner) -> None:
     with pytest.raises(Gone, match="deleted since"):
         runner.run(OfNobody(tmp_path / "0", "new"))
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_the_first_failure_stops_the_rest_where_that_is_asked_for(
+    parallel: int, runner: Runner, journal: Journal, tmp_path: Path
+) -> None:
+    steps = [Watched(tmp_path / str(number), "line", breaks=number == 0) for number in range(40)]
+    for number, step in enumerate(steps):
+        step.key = f"step {number}"
+    with pytest.raises(NotReady, match="not begun, since another has failed") as caught:
+        runner.run_all(steps, what="of the steps", parallel=parallel, stop_at_first=True)
+    begun = {entry.step for entry in journal.entries()}
+    assert steps[0].id in begun
+    assert steps[-1].id not in begun
+    kept = sum("not begun" in line for line in caught.value.finding.objects)
+    assert kept == len(steps) - len(begun)
+    assert f"{kept} were not begun" in caught.value.finding.what

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fixtures.window import Run
-from ovnshift.migration.agents import CleanHost, DeleteDhcpPorts, DeleteHaNetworks, ForgetAgents
+from ovnshift.migration.agents import FORGET, CleanHost, DeleteDhcpPorts, DeleteHaNetworks, ForgetAgents
 from ovnshift.migration.sync import AGAIN, RepairNorthbound, StructureFits
 from ovnshift.migration.window import Window
 
@@ -25,7 +25,7 @@ def test_ha_networks_are_gone(run: Run, window: Window) -> None:
 
 def test_hosts_are_still_clean(run: Run, window: Window) -> None:
     """Hosts are clean still: a nova-compute that the deployer restarts makes the old driver's bridges anew."""
-    run([CleanHost(window, host, again=True) for host in window.agent_hosts], what="of the hosts", parallel=16)
+    run([CleanHost(window, host, chapter=FORGET) for host in window.agent_hosts], what="of the hosts", parallel=16)
 
 
 def test_the_northbound_database_is_clean(run: Run, window: Window) -> None:

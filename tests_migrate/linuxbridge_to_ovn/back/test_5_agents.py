@@ -38,6 +38,11 @@ def test_dhcp_ports_are_back(run: Run, window: Window, journal: Journal) -> None
     run(hosting.dhcp_ports(window) if deleted else [], what="of the networks")
 
 
+def test_hosts_are_clean(run: Run, window: Window, journal: Journal) -> None:
+    """Nothing is left on hosts of what the old agents had made, which they would take for current."""
+    run(back.cleaned(window, journal), what="of the hosts", parallel=16)
+
+
 def test_agents_are_back(run: Run, window: Window, journal: Journal) -> None:
     """The old agents are enabled, run, and are alive by Neutron."""
     stopped = back.of_chapter(journal, "5 retire agents/agents")

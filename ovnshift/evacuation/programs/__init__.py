@@ -1,0 +1,1 @@
+"""Programs that run on hosts for this scenario: see ovnshift.hosts.programs."""

@@ -1,0 +1,1 @@
+"""Routers are moved from one L3 agent to others."""

@@ -1,0 +1,1 @@
+"""The way back: every router comes home."""

@@ -1,0 +1,1 @@
+"""Whether the host can be taken down."""

@@ -1,0 +1,1 @@
+"""What only a migration from LinuxBridge to OVN needs."""
