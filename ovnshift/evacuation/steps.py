@@ -157,6 +157,50 @@ class SetAgent(Step):
         return [f"Neutron's list has it {self._verb}d"]
 
 
+class NothingLanded(Step):
+    """The agent has no router but those that stay there by plan."""
+
+    chapter = LATE
+    key = "nothing landed"
+    irreversible = "it is only looked at"
+
+    def __init__(self, window: Window, source: Agent, evacuation: Evacuation) -> None:
+        self._window = window
+        self._source = source
+        self._staying = {stay.router_id for stay in evacuation.stays}
+        self.title = f"see that nothing has landed on {source.host}"
+
+    def plan(self) -> list[str]:
+        return [
+            f"openstack router list --agent {self._source.id}  # has to have the {len(self._staying)} that stay, and no other"
+        ]
+
+    def _late(self) -> list[str]:
+        agent = self._source
+        routers = ask(
+            "Neutron", f"routers on {agent.host}", lambda: list(self._window.network.agent_hosted_routers(agent.id))
+        )
+        return [f"{router.name} ({router.id})" for router in routers if router.id not in self._staying]
+
+    def is_done(self) -> bool:
+        return not self._late()
+
+    def do(self, found: Any) -> None:
+        """Nothing: whoever put it there has to know of it."""
+
+    def prove(self) -> list[str]:
+        late = self._late()
+        if late:
+            raise NotReady(
+                Finding(
+                    f"{len(late)} routers came to {self._source.host} while others left",
+                    tuple(late),
+                    "--disable-agent keeps new ones away; move these in a change of their own: pytest -m pre --change=ANOTHER",
+                )
+            )
+        return [f"{self._source.host} has the {len(self._staying)} that stay by plan, and no other"]
+
+
 class _Parts:
     """What a router consists of by the API now."""
 
@@ -211,6 +255,7 @@ class MoveRouter(Step):
     """
 
     may_be_gone = True
+    irreversible = "the way back is a move the other way round"
 
     def __init__(
         self,
@@ -252,15 +297,16 @@ class MoveRouter(Step):
         return {"agents": self._hosts(), "answered": sorted(id_ for id_, silence in answers.items() if not silence)}
 
     def is_done(self) -> bool:
-        return self._hosts() == [self._target.id]
+        return self._hosts() == [self._target.id] and not self._unbuilt(_Parts(self._window, self._router))
 
     def do(self, found: Any) -> None:
         self._answered = frozenset(found["answered"])
         self._carry(self._source, self._target)
-
-    def undo(self, found: Any) -> None:
-        self._answered = frozenset(found["answered"])
-        self._carry(self._target, self._source)
+        try:
+            self._settle(_Parts(self._window, self._router))
+        except NotReady as error:
+            self._return(error)
+            raise
 
     def _carry(self, source: Agent, target: Agent) -> None:
         now = self._hosts()
@@ -329,6 +375,20 @@ class MoveRouter(Step):
             ) from error
         self._window.say(f"{self._router.label} was put back on {source.host}")
 
+    def _return(self, cause: NotReady) -> None:
+        """It does not work where it is now: give it back to the agent where it did, if that one takes it.
+
+        Raises:
+            OvnshiftError: it does not.
+        """
+        source = agent_now(self._window, self._source)
+        if self._hosts() != [self._target.id] or not source.is_alive:
+            return
+        self._window.say(f"{self._router.label}: {cause.finding.what}; it goes back to {self._source.host}")
+        self._remove(self._target)
+        self._add(self._source)
+        self._window.say(f"{self._router.label} was put back on {self._source.host}")
+
     def _mark(self, what: str) -> None:
         if self._began is not None:
             self._times.append((what, time.monotonic() - self._began))
@@ -347,16 +407,8 @@ class MoveRouter(Step):
                 )
             )
         parts = _Parts(self._window, self._router)
-        seconds = self._window.site.limits.settle_seconds
-        logs = f"journalctl -u neutron-l3-agent on {self._target.host} and on {self._source.host}"
-
-        def until(what: str, missing: Callable[[], str | None], mark: str) -> None:
-            wait_until(f"router {self._router.label}: {what}", seconds, missing, remedy=logs, every=EVERY)
-            self._mark(mark)
-
-        until(f"built on {self._target.host}", lambda: self._unbuilt(parts), "built")
-        until("answers from both sides", lambda: self._silent(parts), "answers")
-        until(f"gone from {self._source.host}", self._left, "gone from the old host")
+        self._settle(parts)
+        self._until(f"gone from {self._source.host}", self._left, "gone from the old host")
         lines = [
             f"Neutron has it on {self._target.host} alone",
             f"{self._target.host} has its namespace: {len(parts.ports)} ports, {len(parts.floating_ips)} floating IPs, NAT",
@@ -369,6 +421,26 @@ class MoveRouter(Step):
                 "after it was taken away: " + ", ".join(f"{what} {after:.2f} s" for what, after in self._times)
             )
         return lines
+
+    def _settle(self, parts: _Parts) -> None:
+        """Wait until it is whole where it is now, and answers there.
+
+        Raises:
+            NotReady: it is not within ``limits.settle_seconds``.
+        """
+        self._until(f"built on {self._target.host}", lambda: self._unbuilt(parts), "built")
+        self._until("answers from both sides", lambda: self._silent(parts), "answers")
+
+    def _until(self, what: str, missing: Callable[[], str | None], mark: str) -> None:
+        wait_until(
+            f"router {self._router.label}: {what}",
+            self._window.site.limits.settle_seconds,
+            missing,
+            remedy=f"journalctl -u neutron-l3-agent on {self._target.host} and on {self._source.host}",
+            every=EVERY,
+        )
+        if not any(known == mark for known, _ in self._times):
+            self._mark(mark)
 
     def _state(self, agent: Agent) -> RouterState | None:
         return look(self._window.fleet[agent.host], [self._router.id]).routers.get(self._router.id)
@@ -453,12 +525,6 @@ def _checked(response: Any, *passing: int) -> Any:
     if response.status_code not in passing:
         openstack.exceptions.raise_from_response(response)
     return response
-
-
-def hosted_now(window: Window, agent: Agent) -> list[str]:
-    """The ids of the routers that an agent has now."""
-    routers = ask("Neutron", f"routers on {agent.host}", lambda: list(window.network.agent_hosted_routers(agent.id)))
-    return [router.id for router in routers]
 
 
 def nowhere(window: Window, routers: Sequence[Router]) -> list[str]:

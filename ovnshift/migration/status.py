@@ -16,7 +16,7 @@ WORDS = {
 }
 SHOWN = 8
 # How the last chapter of each scenario begins.
-LAST = {"linuxbridge-to-ovn": "11 ", "router-evacuation": "5 "}
+LAST = {"linuxbridge-to-ovn": "11 start instances", "router-evacuation": "5 late-comers"}
 
 
 def lines(entries: Sequence[Entry], change: str, scenario: str = "linuxbridge-to-ovn") -> list[str]:

@@ -16,9 +16,10 @@ from lab import blueprint
 from lab.blueprint import Mechanism
 from ovnshift.connectivity import outage
 from ovnshift.journal import State, entries_of
-from tests.lab.conftest import KEEP, Lab, LabCommand, bring_up
+from tests.lab.conftest import KEEP, SITE, Lab, LabCommand, bring_up
 from tests.lab.machine_state import MachineState
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
+from tests.torture import saboteur
 
 SCENARIO = "--scenario=router-evacuation"
 CHANGE = "tests-evacuation"
@@ -208,10 +209,8 @@ def test_everything_comes_home(routed: Lab, proved: PhaseRun, places: dict[str, 
     assert agent.is_admin_state_up
 
 
-def test_a_target_that_dies_keeps_the_router_where_it_is(
-    routed: Lab, proved: PhaseRun, places: dict[str, list[str]]
-) -> None:
-    """The agent is refused before anything is taken away."""
+def test_a_target_that_is_disabled_gets_nothing(routed: Lab, proved: PhaseRun, places: dict[str, list[str]]) -> None:
+    """Nothing is taken away for it."""
     assert proved.returncode == 0
     assert phase("-m", "pre", f"--from={FROM}", "--to=infra1").returncode == 0
     cloud = routed.cloud()
@@ -223,6 +222,29 @@ def test_a_target_that_dies_keeps_the_router_where_it_is(
         cloud.network.update_agent(agent, admin_state_up=True)
     assert run.returncode == 1
     assert next(iter(run.with_result("failed"))) == "test_the_plan_can_be_done"
-    assert "infra1 is disabled" in run.output
+    assert "infra1: its L3 agent is disabled" in run.output
     now = agents_of_routers(cloud)
+    assert {name: now[name] for name in MOVED} == {name: places[name] for name in MOVED}
+
+
+def test_a_router_that_is_not_built_comes_back(
+    routed: Lab, proved: PhaseRun, places: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent that gets it dies at that very moment, when Neutron still calls it alive; the others are not begun."""
+    assert proved.returncode == 0
+    site = tmp_path / "site.toml"
+    text = SITE.joinpath("site.toml").read_text(encoding="utf-8")
+    site.write_text(text.replace("[limits]", "[limits]\nsettle_seconds = 30"), encoding="utf-8")
+    faults = [["4 move routers/move/", "infra1", ["systemctl", "stop", "neutron-l3-agent"]]]
+    monkeypatch.setenv(saboteur.VARIABLE, json.dumps(faults))
+    try:
+        run = phase("tests_migrate", f"--site={site}", "-p", "tests.torture.saboteur")
+    finally:
+        routed.ssh("infra1", "sudo systemctl start neutron-l3-agent", timeout=400)
+    assert run.returncode == 1
+    (message,) = run.with_result("failed").values()
+    assert "built on infra1: not within 30 s" in message
+    assert "not begun, since another has failed" in message
+    assert "was put back on infra3" in run.output
+    now = agents_of_routers(routed.cloud())
     assert {name: now[name] for name in MOVED} == {name: places[name] for name in MOVED}

@@ -124,6 +124,6 @@ def test_targets_have_room(emptied: Emptied, check: Check) -> None:
             for host in sorted(targets)
             if emptied.before[host].load > emptied.before[host].cores
         ],
-        "hosts have more to do already than they have processors",
+        "of the hosts have more to do already than they have processors",
         remedy="--to another host, or move at a quieter time",
     )
