@@ -40,6 +40,8 @@ MOST_PROOFS = 8
 # Targets in the picture, outages in the table.
 MOST_ROWS = 150
 MOST_IN_TABLE = 600
+# Outages shorter than this, in seconds, are shown to the millisecond.
+SHORT = 60.0
 # A list of more than this is folded.
 FEW = 12
 
@@ -601,9 +603,16 @@ def _outage_row(target: _Target, outage: Outage, day: datetime.date | None) -> O
         back=clock(moment(outage.back_at), day) if outage.back_at else "not back",
         back_in=(outage.back_in or "none") if outage.back_at else "",
         length=f"{duration(outage.seconds)}{'' if outage.back_at else ' so far'}",
-        seconds=f"{outage.seconds:.1f} (up to {outage.error_seconds:.1f} less)",
+        seconds=_exactly(outage),
         is_back=outage.back_at is not None,
     )
+
+
+def _exactly(outage: Outage) -> str:
+    """In seconds; a short one in milliseconds, since that is what is asked of it."""
+    if outage.seconds < SHORT:
+        return f"{outage.seconds:.3f} (up to {outage.error_seconds:.3f} less)"
+    return f"{outage.seconds:.1f} (up to {outage.error_seconds:.1f} less)"
 
 
 def _picture(

@@ -446,6 +446,10 @@ def test_the_table_says_when_where_and_how_long() -> None:
     assert ["stop agents", "22:01:00", "22:01:03", "3.0 s"] in rows
 
 
+def test_a_short_outage_is_told_to_the_millisecond() -> None:
+    assert "3.927 (up to 0.600 less)" in outages(outage("vm-1", 61, 3.927))
+
+
 def test_floating_ips_come_first_and_the_worst_of_each() -> None:
     shown = outages(
         outage("vm-1", 61, 250),
