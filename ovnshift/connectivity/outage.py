@@ -53,6 +53,15 @@ MOST_PENDING = 64 << 20
 BETWEEN = "between chapters"
 
 
+# A clock that is set while somebody watches makes no outage longer.
+_BEGINNING = time.time() - time.monotonic()
+
+
+def _now() -> float:
+    """Seconds since the epoch, by the clock as it was when this began."""
+    return _BEGINNING + time.monotonic()
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -317,7 +326,7 @@ class _Clock:
         """Take in the time that a host gave, and when (monotonic) it had been asked."""
         now = time.monotonic()
         bound = (now - asked) / 2
-        offset = theirs - (time.time() - bound)
+        offset = theirs - (_now() - bound)
         # A better one is taken, and one that can't be true together with what was known: somebody set a clock.
         if self._taken is None or bound <= self.bound or abs(offset - self.offset) > bound + self.bound:
             self.offset, self._bound, self._taken = offset, bound, now
@@ -342,7 +351,7 @@ class _Watcher:
         self._host = host
         self._task = task
         self._stopping = threading.Event()
-        self._latest = time.time()
+        self._latest = _now()
         self._asked: dict[str, float] = {}
         self._clock = _Clock()
         self._reported = ""
@@ -376,7 +385,7 @@ class _Watcher:
 
     def _lost(self, why: str) -> None:
         if self._reported != why:
-            self._recorder.add("not watched", at=time.time(), host=self._host, since=self._latest, why=why)
+            self._recorder.add("not watched", at=_now(), host=self._host, since=self._latest, why=why)
             self._monitor.note(f"{self._host} is not watched from: {why}")
         self._reported = why
 
@@ -567,7 +576,7 @@ class Monitor:
         ]
         self._recorder.add(
             "began",
-            at=time.time(),
+            at=_now(),
             interval=self._interval,
             timeout=self._timeout,
             watched=[entry.model_dump(mode="json") for entry in entries],
@@ -602,7 +611,7 @@ class Monitor:
         if not self._running:
             return
         self._running = False
-        ended = time.time()
+        ended = _now()
         for watcher in self._watchers:
             watcher.stop()
         until = time.monotonic() + STOP_SECONDS

@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ovnshift.errors import OvnshiftError
@@ -22,26 +24,8 @@ from ovnshift.site import Site
 CHECK_SECONDS = 120
 STOP_SECONDS = 10
 KEEP_LINES = 40
-# What ML2/LinuxBridge runs on network and compute hosts; Debian's, Ubuntu's and RDO's packages call them the same.
-AGENT_UNITS = (
-    "neutron-linuxbridge-agent.service",
-    "neutron-linuxbridge-cleanup.service",
-    "neutron-l3-agent.service",
-    "neutron-dhcp-agent.service",
-    "neutron-metadata-agent.service",
-    "neutron-metering-agent.service",
-)
-# Neutron's server, in one piece or in several.
-API_UNITS = ("neutron-server.service", "neutron-api.service", "neutron-rpc-server.service")
-# What OVN runs on a chassis, and where its databases are: names of Debian, Ubuntu and RDO.
-CHASSIS_UNITS = ("neutron-ovn-metadata-agent.service", "ovn-controller.service", "ovn-host.service")
-SWITCH_UNITS = ("openvswitch-switch.service", "openvswitch.service")
-CENTRAL_UNITS = (
-    "ovn-central.service",
-    "ovn-northd.service",
-    "ovn-ovsdb-server-nb.service",
-    "ovn-ovsdb-server-sb.service",
-)
+# Followed by the number of the process that made it.
+HOME_PREFIX = "ovnshift-ansible-"
 
 
 class DeploymentError(OvnshiftError):
@@ -127,6 +111,18 @@ def check_playbook(site: Site, home: Path) -> list[str]:
     return sorted({host for group in groups.values() for host in group.get("hosts", [])})
 
 
+@contextmanager
+def ansible_home() -> Iterator[Path]:
+    """A directory for Ansible's own files, with a short path: it keeps sockets there. Those of runs that were killed go too."""
+    temporary = Path(tempfile.gettempdir())
+    for left in temporary.glob(f"{HOME_PREFIX}*"):
+        number = left.name.removeprefix(HOME_PREFIX).partition("-")[0]
+        if left.owner() == Path("/proc/self").owner() and not Path("/proc", number).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{HOME_PREFIX}{os.getpid()}-") as home:
+        yield Path(home)
+
+
 def deploy_command(site: Site) -> list[str]:
     """The command that deploys OVN."""
     assert site.deployment.playbook is not None
@@ -140,15 +136,21 @@ def command_for(site: Site, playbook: Path) -> list[str]:
     return ["ansible-playbook", *arguments]
 
 
-def sync_command(site: Site, mode: str) -> list[str]:
-    """The command that compares Neutron's database with OVN's northbound one ("log"), or writes the latter ("repair")."""
+def sync_command(site: Site, mode: str, tool: str) -> list[str]:
+    """The command that compares Neutron's database with OVN's northbound one ("log"), or writes the latter ("repair").
+
+    Args:
+        site: as whom it runs, and with which configuration.
+        mode: see above.
+        tool: ``neutron-ovn-db-sync-util``, by its name or by its path.
+    """
     config = [argument for file in site.deployment.sync_config for argument in ("--config-file", file)]
     return [
         "runuser",
         "--user",
         site.deployment.sync_user,
         "--",
-        "neutron-ovn-db-sync-util",
+        tool,
         *config,
         "--ovn-neutron_sync_mode",
         mode,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ovnshift.deployments import packages
+from ovnshift.deployments.packages import DeploymentError
+from ovnshift.hosts import Connection
 
 Kind = Literal["packages", "openstack-ansible", "kolla-ansible", "devstack"]
 
@@ -42,6 +44,16 @@ class Services(Protocol):
         """Globs of the names of LXC containers in which Neutron's server may run instead of on the host itself."""
 
 
+# Names of Debian, Ubuntu and RDO.
+_SWITCH = ("openvswitch-switch.service", "openvswitch.service")
+_CENTRAL = (
+    "ovn-central.service",
+    "ovn-northd.service",
+    "ovn-ovsdb-server-nb.service",
+    "ovn-ovsdb-server-sb.service",
+)
+
+
 @dataclass(frozen=True)
 class Units:
     """:class:`Services` as data."""
@@ -49,13 +61,25 @@ class Units:
     agents: tuple[str, ...]
     api: tuple[str, ...]
     chassis: tuple[str, ...]
-    switch: tuple[str, ...] = packages.SWITCH_UNITS
-    central: tuple[str, ...] = packages.CENTRAL_UNITS
+    switch: tuple[str, ...] = _SWITCH
+    central: tuple[str, ...] = _CENTRAL
     sync_tool: tuple[str, ...] = ("neutron-ovn-db-sync-util",)
     containers: tuple[str, ...] = ()
 
 
-PACKAGES = Units(packages.AGENT_UNITS, packages.API_UNITS, packages.CHASSIS_UNITS)
+# Debian's, Ubuntu's and RDO's packages call them the same.
+PACKAGES = Units(
+    (
+        "neutron-linuxbridge-agent.service",
+        "neutron-linuxbridge-cleanup.service",
+        "neutron-l3-agent.service",
+        "neutron-dhcp-agent.service",
+        "neutron-metadata-agent.service",
+        "neutron-metering-agent.service",
+    ),
+    ("neutron-server.service", "neutron-api.service", "neutron-rpc-server.service"),
+    ("neutron-ovn-metadata-agent.service", "ovn-controller.service", "ovn-host.service"),
+)
 # The os_neutron role calls its units as packages do (vars/main.yml, service_name); their programs are in a virtual environment.
 # Names of containers have underscores up to 2023.2 and dashes from 2024.1 on.
 OPENSTACK_ANSIBLE = Units(
@@ -82,8 +106,8 @@ DEVSTACK = Units(
         "ovn-controller.service",
         "ovn-host.service",
     ),
-    ("devstack@ovs-vswitchd.service", "devstack@ovsdb-server.service", *packages.SWITCH_UNITS),
-    ("devstack@ovn-northd.service", *packages.CENTRAL_UNITS),
+    ("devstack@ovs-vswitchd.service", "devstack@ovsdb-server.service", *_SWITCH),
+    ("devstack@ovn-northd.service", *_CENTRAL),
     sync_tool=("/opt/stack/data/venv/bin/neutron-ovn-db-sync-util", "neutron-ovn-db-sync-util"),
 )
 _BY_KIND: dict[Kind, Services] = {
@@ -100,3 +124,29 @@ def services_of(kind: Kind) -> Services | None:
         kind: ``deployment.kind`` of the site file.
     """
     return _BY_KIND.get(kind)
+
+
+def find_tool(host: Connection, places: Sequence[str]) -> str:
+    """Where a program is on a host.
+
+    Args:
+        host: the connection to it.
+        places: names, which its PATH finds, or globs of paths (``*`` stands for slashes too); the first that is there counts.
+
+    Returns:
+        A name, or the last of the paths that a glob fits, so that the newest of several versions is taken.
+
+    Raises:
+        DeploymentError: it is in none of them.
+        HostError: the host can't be asked.
+    """
+    for place in places:
+        if "/" not in place:
+            return place
+        fixed = place.partition("*")[0]
+        found = host.run("find", fixed.rpartition("/")[0] or "/", "-path", place, "-print")
+        if paths := sorted(found.text.splitlines()):
+            return paths[-1]
+    raise DeploymentError(
+        host.name, f"has none of {', '.join(places)}", "see deployment.kind, and whether Neutron's OVN tools are there"
+    )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, AGENT_LINUXBRIDGE, AGENT_METADATA, AGENT_METERING, OWNER_DHCP
-from ovnshift.deployments.packages import AGENT_UNITS, API_UNITS
 from ovnshift.hosts import cleanup
 from ovnshift.hosts.cleanup import Belongings, Leftover
 from ovnshift.hosts.units import unit_states
@@ -111,13 +110,15 @@ class StopUnits(Step):
 
 def retire(window: Window) -> list[StopUnits]:
     """Stop and disable the old agents, a step a host."""
-    return [StopUnits(window, host, AGENT_UNITS, what="agents", disable=True) for host in window.agent_hosts]
+    units = window.services.agents
+    return [StopUnits(window, host, units, what="agents", disable=True) for host in window.agent_hosts]
 
 
 def hold_api(window: Window) -> list[StopUnits]:
     """Stop Neutron's server, a step a control host: it must not run with one driver on the rows of the other."""
+    units = window.services.api
     return [
-        StopUnits(window, host, API_UNITS, what="Neutron's server", disable=False, settled_by=("9 sync/api",))
+        StopUnits(window, host, units, what="Neutron's server", disable=False, settled_by=("9 sync/api",))
         for host in window.site.group("control")
     ]
 

@@ -6,9 +6,7 @@ Chapters run in the opposite order, but that networks have their MTU before agen
 from __future__ import annotations
 
 import datetime
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ovnshift.cloud.topology import OWNER_HA_INTERFACE, OWNER_METADATA, Instance, Topology
@@ -97,19 +95,17 @@ def ovn_off(window: Window) -> list[StopUnits]:
     """Neutron's server, OVN's controllers and metadata agents, and its databases are stopped."""
     settled = (f"{AGENTS}/",)
     control = window.site.group("control")
+    services = window.services
     steps = [
-        StopUnits(
-            window, host, packages.API_UNITS, what="Neutron's server", disable=False, chapter=OFF, settled_by=settled
-        )
+        StopUnits(window, host, services.api, what="Neutron's server", disable=False, chapter=OFF, settled_by=settled)
         for host in control
     ]
     steps += [
-        StopUnits(window, host, packages.CHASSIS_UNITS, what="OVN's agents", disable=True, chapter=OFF)
+        StopUnits(window, host, services.chassis, what="OVN's agents", disable=True, chapter=OFF)
         for host in window.agent_hosts
     ]
     steps += [
-        StopUnits(window, host, packages.CENTRAL_UNITS, what="OVN's databases", disable=True, chapter=OFF)
-        for host in control
+        StopUnits(window, host, services.central, what="OVN's databases", disable=True, chapter=OFF) for host in control
     ]
     return steps
 
@@ -221,8 +217,8 @@ class UndoDeployment(Step):
         del found
         playbook = self._window.site.deployment.rollback
         assert playbook is not None
-        with tempfile.TemporaryDirectory(prefix="ovnshift-ansible-") as home:
-            packages.deploy(self._window.site, self._log, Path(home), self._window.say, playbook)
+        with packages.ansible_home() as home:
+            packages.deploy(self._window.site, self._log, home, self._window.say, playbook)
 
     def prove(self) -> list[str]:
         """By each host: no chassis can work there."""

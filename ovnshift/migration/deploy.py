@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,8 @@ class DeployOvn(Step):
 
     def find(self) -> dict[str, dict[str, dict[str, str]]]:
         """Units of Open vSwitch and OVN that there are already, by host: the way back leaves them as they were."""
-        units = (*packages.CHASSIS_UNITS, *packages.SWITCH_UNITS, *packages.CENTRAL_UNITS)
+        services = self._window.services
+        units = (*services.chassis, *services.switch, *services.central)
         return self._window.fleet.every(self._window.site.cloud_hosts, lambda host: unit_states(host, units))
 
     def _inputs(self) -> dict[str, Any]:
@@ -65,8 +65,8 @@ class DeployOvn(Step):
 
     def do(self, found: Any) -> None:
         del found
-        with tempfile.TemporaryDirectory(prefix="ovnshift-ansible-") as home:
-            recap = packages.deploy(self._window.site, self._log, Path(home), self._window.say)
+        with packages.ansible_home() as home:
+            recap = packages.deploy(self._window.site, self._log, home, self._window.say)
         files.write_document(self._record, "deployment", VERSION, {"inputs": self._inputs(), "recap": recap})
 
     def prove(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from ovnshift import files
 from ovnshift.cloud import CloudError
 from ovnshift.deployments import packages
-from ovnshift.deployments.packages import API_UNITS
+from ovnshift.deployments.services import find_tool
 from ovnshift.migration.structure import differences
 from ovnshift.migration.window import Window, ask, wait_until
 from ovnshift.ovn import North, northbound, southbound
@@ -81,6 +81,17 @@ def read_log(text: str) -> SyncLog:
     return SyncLog(tuple(dict.fromkeys(errors)), tuple(found), len(completed) == 2)
 
 
+def sync_command(window: Window, mode: str) -> list[str]:
+    """The command that compares ("log") or writes ("repair"), with the tool where this deployer puts it.
+
+    Raises:
+        DeploymentError: the tool is in none of those places.
+        HostError: the host can't be asked.
+    """
+    control = window.fleet[window.site.group("control")[0]]
+    return packages.sync_command(window.site, mode, find_tool(control, window.services.sync_tool))
+
+
 def run_sync(window: Window, mode: str) -> SyncLog:
     """Run the sync tool on the first control host; its log is kept as evidence.
 
@@ -93,7 +104,7 @@ def run_sync(window: Window, mode: str) -> SyncLog:
         HostError: the host can't be asked, or the tool took longer than ``limits.sync_seconds``.
     """
     host = window.site.group("control")[0]
-    command = packages.sync_command(window.site, mode)
+    command = sync_command(window, mode)
     result = window.fleet[host].run(*command, seconds=window.site.limits.sync_seconds)
     text = (result.stdout + result.stderr).decode("utf-8", "replace")
     stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}"
@@ -127,7 +138,7 @@ class RepairNorthbound(Step):
 
     def plan(self) -> list[str]:
         host = self._window.site.group("control")[0]
-        commands = [" ".join(packages.sync_command(self._window.site, mode)) for mode in ("repair", "log")]
+        commands = [" ".join(sync_command(self._window, mode)) for mode in ("repair", "log")]
         return [f"{host}: {command}" for command in commands]
 
     def is_done(self) -> bool:
@@ -209,14 +220,14 @@ class StartApi(Step):
 
     def _units(self, host: str) -> list[str]:
         listed = self._window.fleet[host].check(
-            "systemctl", "list-unit-files", "--plain", "--no-legend", "--", *API_UNITS
+            "systemctl", "list-unit-files", "--plain", "--no-legend", "--", *self._window.services.api
         )
         states = {line.split()[0]: line.split()[1] for line in listed.splitlines() if line.strip()}
         return [unit for unit, state in states.items() if state == "enabled"]
 
     def plan(self) -> list[str]:
         return [
-            f"{host}: systemctl start those of {', '.join(API_UNITS)} that are enabled"
+            f"{host}: systemctl start those of {', '.join(self._window.services.api)} that are enabled"
             for host in self._window.site.group("control")
         ]
 

@@ -17,6 +17,7 @@ from ovnshift import cloud, files
 from ovnshift.cloud import CloudError, Topology
 from ovnshift.cloud.topology import Instance
 from ovnshift.connectivity.outage import Chapter
+from ovnshift.deployments.services import Services, services_of
 from ovnshift.errors import OvnshiftError
 from ovnshift.hosts import Fleet
 from ovnshift.journal import Entry, State, entries_of
@@ -65,6 +66,21 @@ class Window:
     def agent_hosts(self) -> list[str]:
         """The hosts that become chassis."""
         return list(dict.fromkeys([*self.site.group("network"), *self.site.group("compute")]))
+
+    @property
+    def services(self) -> Services:
+        """What this cloud's deployer calls its services.
+
+        Raises:
+            OvnshiftError: nobody knows that.
+        """
+        kind = self.site.deployment.kind
+        found = services_of(kind)
+        if found is None:
+            raise OvnshiftError(
+                f"deployment.kind {kind}", "its services are not known", "name another kind in the site file"
+            )
+        return found
 
     @property
     def network(self) -> Any:

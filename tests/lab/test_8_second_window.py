@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from lab import blueprint, conditions, host
+from ovnshift.connectivity import outage
+from ovnshift.journal import entries_of
 from tests.lab.conftest import Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import HOSTS, hosts_units
 from tests.lab.test_6_window import SECONDS
-from tests.torture import killer, saboteur
+from tests.torture import killer, saboteur, stepping
 
 CHANGE = "tests-second-window"
 AWAY_SECONDS = 60
@@ -52,7 +55,8 @@ RESTART_CENTRAL = ("systemctl", "restart", "ovn-central", "ovn-ovsdb-server-nb",
 def disturbed(monkeypatch: pytest.MonkeyPatch, *faults: Fault) -> PhaseRun:
     """The window, with something done to the lab when a step begins."""
     monkeypatch.setenv(saboteur.VARIABLE, json.dumps(faults))
-    return run_phase("tests_migrate", "-p", "tests.torture.saboteur", change=CHANGE, timeout=SECONDS)
+    plugins = ("-p", "tests.torture.saboteur", "-p", "tests.torture.stepping")
+    return run_phase("tests_migrate", *plugins, change=CHANGE, timeout=SECONDS)
 
 
 def killed(monkeypatch: pytest.MonkeyPatch, **order: Any) -> PhaseRun:
@@ -170,7 +174,10 @@ def test_a_sync_that_is_killed_is_named(ready: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OVN's databases restart, a host hangs, connections are cut and tokens expire on the way."""
+    """OVN's databases restart, a host hangs, connections are cut, tokens expire and the clock is set on the way."""
+    monkeypatch.setenv(
+        stepping.VARIABLE, json.dumps([["10 agents and left-overs/agents", 3600], ["11 start instances/", -1800]])
+    )
     run = disturbed(
         monkeypatch,
         ("9 sync/api", "infra1", RESTART_CENTRAL),
@@ -179,6 +186,10 @@ def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.Mon
         ("11 start instances/", "infra1", TOKENS_EXPIRE),
     )
     assert run.returncode == 0, run.summary
+    ended = [entry.ended_at or "" for entry in entries_of(ready / "journal.sqlite")]
+    assert any(later < earlier for earlier, later in itertools.pairwise(ended)), "the clock was not set"
+    away = [each.seconds for each in outage.outages(outage.read(ready / "outages.jsonl"), ())]
+    assert max(away) < SECONDS * 3, "an outage has the hours in it that the clock was set by"
     post = run_phase("tests_post", change=CHANGE, timeout=SECONDS)
     assert post.returncode == 0, post.summary
     content = json.loads((ready / "comparison.json").read_text(encoding="utf-8"))["content"]

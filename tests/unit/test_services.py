@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from ovnshift.deployments import packages
-from ovnshift.deployments.services import DEVSTACK, OPENSTACK_ANSIBLE, PACKAGES, Services, services_of
+from ovnshift.deployments.services import DEVSTACK, OPENSTACK_ANSIBLE, PACKAGES, Services, find_tool, services_of
+from ovnshift.hosts.openssh import Local
 from ovnshift.site.models import Deployment
 
 EACH = [PACKAGES, OPENSTACK_ANSIBLE, DEVSTACK]
@@ -17,12 +23,6 @@ def test_every_unit_is_one_that_systemd_takes_and_stands_once(services: Services
     named = [*services.agents, *services.api, *services.chassis, *services.switch, *services.central]
     assert all(re.fullmatch(r"(devstack@)?[a-z][a-z0-9-]*\.service", unit) for unit in named)
     assert len(named) == len(set(named))
-
-
-def test_packages_are_those_that_the_window_stops() -> None:
-    assert PACKAGES.agents == packages.AGENT_UNITS
-    assert PACKAGES.api == packages.API_UNITS
-    assert PACKAGES.chassis == packages.CHASSIS_UNITS
 
 
 def test_each_kind_of_the_site_file_is_known_or_said_not_to_be() -> None:
@@ -36,3 +36,34 @@ def test_each_kind_of_the_site_file_is_known_or_said_not_to_be() -> None:
 def test_containers_of_every_release_are_recognised(name: str) -> None:
     assert any(fnmatch.fnmatch(name, pattern) for pattern in OPENSTACK_ANSIBLE.containers)
     assert not any(fnmatch.fnmatch("infra1_nova_api_container-1", pattern) for pattern in OPENSTACK_ANSIBLE.containers)
+
+
+def test_a_tool_is_the_newest_of_those_that_are_there(tmp_path: Path) -> None:
+    for release in ("28.4.0", "29.0.1", "29.2.0"):
+        place = tmp_path / f"neutron-{release}" / "bin"
+        place.mkdir(parents=True)
+        if release != "29.2.0":
+            (place / "a tool").touch()
+    here = Local("here", sudo=False, seconds=30)
+    glob = f"{tmp_path}/neutron-*/bin/a tool"
+    assert find_tool(here, [f"{tmp_path}/other-*/a tool", glob]) == f"{tmp_path}/neutron-29.0.1/bin/a tool"
+    assert find_tool(here, ["by-its-name", glob]) == "by-its-name"
+
+
+def test_a_tool_that_is_nowhere_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(packages.DeploymentError, match="has none of"):
+        find_tool(Local("here", sudo=False, seconds=30), [f"{tmp_path}/no-such-*/tool", "/no/such/directory/tool"])
+
+
+def test_what_a_killed_run_left_for_ansible_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, mine = (tmp_path / f"{packages.HOME_PREFIX}{pid}-abc" for pid in (ended.pid, os.getpid()))
+    (left / "tmp").mkdir(parents=True)
+    mine.mkdir()
+    with packages.ansible_home() as home:
+        assert home.is_dir()
+        assert not left.exists()
+        assert mine.exists()
+    assert not home.exists()

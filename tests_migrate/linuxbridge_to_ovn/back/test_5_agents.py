@@ -6,7 +6,6 @@ import pytest
 
 from fixtures.options import planning
 from fixtures.window import Run
-from ovnshift.deployments.packages import AGENT_UNITS, API_UNITS
 from ovnshift.journal import Journal
 from ovnshift.migration import back, hosting
 from ovnshift.migration.window import Window
@@ -16,7 +15,8 @@ def test_the_api_is_back(run: Run, window: Window, journal: Journal) -> None:
     """Neutron's server runs with LinuxBridge."""
     stopped = back.of_chapter(journal, "5 retire agents/Neutron's server")
     steps = [
-        back.StartUnits(window, entry, what="Neutron's server", units=API_UNITS, disabled=False) for entry in stopped
+        back.StartUnits(window, entry, what="Neutron's server", units=window.services.api, disabled=False)
+        for entry in stopped
     ]
     run(steps, what="of the control hosts")
 
@@ -46,7 +46,9 @@ def test_hosts_are_clean(run: Run, window: Window, journal: Journal) -> None:
 def test_agents_are_back(run: Run, window: Window, journal: Journal) -> None:
     """The old agents are enabled, run, and are alive by Neutron."""
     stopped = back.of_chapter(journal, "5 retire agents/agents")
-    steps = [back.StartUnits(window, entry, what="agents", units=AGENT_UNITS, disabled=True) for entry in stopped]
+    steps = [
+        back.StartUnits(window, entry, what="agents", units=window.services.agents, disabled=True) for entry in stopped
+    ]
     run(steps, what="of the hosts", parallel=8)
     run([back.AgentsAlive(window)] if stopped else [], what="of the agents")
 
