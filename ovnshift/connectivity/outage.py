@@ -232,6 +232,7 @@ class _State(_Value):
     last: float | None
     bound: float
     why: str | None = None
+    given_up: bool | None = None
 
 
 class _Beat(_Value):
@@ -258,6 +259,7 @@ class _Said(_Value):
     state: Literal["up", "down", "absent", "left out"] = "absent"
     last: float | None = None
     why: str | None = None
+    given_up: bool | None = None
     beat: int | None = None
     pause: float = 0.0
     control: dict[str, float | None] = {}
@@ -511,6 +513,7 @@ class _Watcher:
             last=last,
             bound=round(self._clock.bound, 4),
             **({"why": said.why} if said.why else {}),
+            **({"given_up": said.given_up} if said.given_up is not None else {}),
         )
         if said.why:
             self._monitor.note(f"{self._host}: {(said.key or '').rpartition('|')[2]} {said.why}")
@@ -628,12 +631,16 @@ class Monitor:
 
 @dataclass(frozen=True)
 class _Span:
-    """A time in which a target answered; bounds of the clocks at its ends."""
+    """A time in which a target answered; bounds of the clocks at its ends.
+
+    ``given_up``: whether the kernel had given its neighbour up before it began; None where nobody knows.
+    """
 
     begin: float
     end: float
     begin_bound: float
     end_bound: float
+    given_up: bool | None = None
 
 
 class _Timeline:
@@ -644,13 +651,13 @@ class _Timeline:
         self.answering: list[_Span] = []
         # When it answered before and afterwards nobody looked.
         self.unknown: list[tuple[float, float]] = []
-        self._up: tuple[float, float] | None = None
+        self._up: tuple[float, float, bool | None] | None = None
         self._lost: float | None = None
 
-    def up(self, at: float, bound: float) -> None:
+    def up(self, at: float, bound: float, *, given_up: bool | None = None) -> None:
         self._known(at)
         if self._up is None:
-            self._up = (at, bound)
+            self._up = (at, bound, given_up)
 
     def silent(self, last: float | None, bound: float, opened: float) -> None:
         """It does not answer, and since watching began (``opened``) it did so last at ``last``."""
@@ -678,8 +685,8 @@ class _Timeline:
 
     def _close(self, at: float | None, bound: float) -> None:
         if self._up is not None:
-            begin, begin_bound = self._up
-            self.answering.append(_Span(begin, max(begin, begin if at is None else at), begin_bound, bound))
+            begin, begin_bound, given_up = self._up
+            self.answering.append(_Span(begin, max(begin, begin if at is None else at), begin_bound, bound, given_up))
             self._up = None
 
 
@@ -781,7 +788,7 @@ class _Reading:
                 self._latest[line.host] = (line.at, line.bound)
                 for timeline in self._places.get((line.host, line.key), ()):
                     if line.state == "up":
-                        timeline.up(line.at, line.bound)
+                        timeline.up(line.at, line.bound, given_up=line.given_up)
                     else:
                         timeline.silent(line.last, line.bound, self._opened.get(line.host, line.at))
             case _Beat():
@@ -863,7 +870,8 @@ def outages(record: Record, chapters: Sequence[Chapter]) -> list[Outage]:
     A target is up while any of its places sees it answer. What is too short for two requests in a row to be lost is no outage,
     nor is a time in which nobody looked, unless the target is seen to be silent before or after it. ``error_seconds`` is the sum
     of the time between two requests, the longest pause of the probers in that time, what the clocks of two hosts may differ by,
-    and the time in which nobody looked; and of the second after which the kernel looks again for a neighbour it had given up.
+    and the time in which nobody looked; and of the second after which the kernel looks again for a neighbour, unless it was seen
+    not to have given it up.
 
     Args:
         record: from :func:`read`.
@@ -890,7 +898,7 @@ def outages(record: Record, chapters: Sequence[Chapter]) -> list[Outage]:
                 (pause.seconds for host in hosts for pause in _pauses(record, host, lost, until)),
                 default=0.0,
             )
-            if back is not None and seconds >= GIVEN_UP_AFTER:
+            if first is not None and seconds >= GIVEN_UP_AFTER and first.given_up is not False:
                 error += LOOKED_FOR_EVERY
             outage = Outage(
                 target=watched.target,

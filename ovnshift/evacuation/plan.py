@@ -182,6 +182,7 @@ class Burden:
     Attributes:
         routers, ports: on its L3 agent.
         memory: megabytes that are available.
+        load: the average of the last minute; expected afterwards: with the routers' share of it by their packets.
         traffic: packets a second through its routers.
     """
 
@@ -277,6 +278,7 @@ def make(
         moves.append(Move(router_id=router.id, source_id=source.id, target_id=target.id))
         ports = len(ports_of_router(topology, router.id))
         traffic = measured.packets_per_second if measured is not None else 0.0
+        load = before[source.host].load * traffic / before[source.host].traffic if traffic else 0.0
         for host, sign in ((target.host, 1), (source.host, -1)):
             if host in after:
                 carried = after[host]
@@ -284,6 +286,7 @@ def make(
                 carried.ports += sign * ports
                 carried.memory -= sign * needs
                 carried.traffic += sign * traffic
+                carried.load += sign * load
     return Planned(Evacuation(source_id=source.id, moves=tuple(moves), stays=tuple(stays)), before, after)
 
 

@@ -200,7 +200,7 @@ def test_the_host_can_be_taken_down(proved: PhaseRun) -> None:
 
 def test_everything_comes_home(routed: Lab, proved: PhaseRun, places: dict[str, list[str]]) -> None:
     assert proved.returncode == 0
-    run = phase("tests_migrate", "--rollback")
+    run = phase("tests_migrate", "--rollback", "--parallel=2")
     assert run.returncode == 0, run.summary
     assert "ROLLED BACK: everything is as it was" in run.output
     cloud = routed.cloud()

@@ -159,6 +159,20 @@ def test_each_goes_where_the_fewest_are() -> None:
     assert found.before[SOURCE].routers == 4
 
 
+def test_load_goes_with_the_packets() -> None:
+    topology = cloud([router("busy"), router("idle")], {SOURCE: ["busy-id", "idle-id"]})
+    here = state(routers={"busy-id": 10.0, "idle-id": 10.0})
+    routers = {
+        id_: each.model_copy(update={"packets_per_second": {"busy-id": 900.0, "idle-id": 100.0}[id_]})
+        for id_, each in here.routers.items()
+    }
+    found = plan(topology, states={SOURCE: here.model_copy(update={"routers": routers, "load": 2.0})})
+    assert targets(found) == {"busy-id": HOSTS[0], "idle-id": HOSTS[1]}
+    assert [round(found.after[host].load, 3) for host in HOSTS] == [1.9, 0.3, 0.0]
+    assert [found.after[host].traffic for host in HOSTS] == [900.0, 100.0, 0.0]
+    assert found.after[HOSTS[0]].memory == found.before[HOSTS[0]].memory - 10
+
+
 def test_only_named_targets_get_some() -> None:
     topology = cloud([router("a"), router("b")], {SOURCE: ["a-id", "b-id"]})
     assert set(targets(plan(topology, to=[HOSTS[0]])).values()) == {HOSTS[0]}

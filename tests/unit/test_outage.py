@@ -64,6 +64,13 @@ def address(pair: Pair, what: str, *addresses: str) -> None:
         ip("-n", pair.far, "address", what, each, "dev", "eth0", *more)
 
 
+def neighbour(pair: Pair, address: str) -> str:
+    """What the kernel on the near side says of a neighbour."""
+    return subprocess.run(
+        ["ip", "-n", pair.near, "neigh", "show", address], capture_output=True, text=True, check=True
+    ).stdout
+
+
 # The program by itself
 
 
@@ -170,8 +177,24 @@ def test_what_goes_away_is_down_since_its_last_answer_and_up_when_it_is_back(bot
         assert down["at"] > down["last"] + 1
         back = time.time()
         address(both, "add", "10.99.0.3/16")
-        assert started.state("a", "up")["at"] >= back - 0.01
+        up = started.state("a", "up")
+        assert up["at"] >= back - 0.01
+        # Too short for the kernel to give it up: its address was gone, and its neighbour there.
+        assert up["given_up"] is False
         assert [state for key, state in started.states() if key == "b"] == ["up"]
+
+
+def test_a_neighbour_that_the_kernel_has_given_up_is_noticed(both: Pair) -> None:
+    with running(("a", both.near, "10.99.0.3")) as started:
+        started.state("a", "up")
+        address(both, "delete", "10.99.0.3/16")
+        started.state("a", "down")
+        ip("-n", both.near, "neigh", "flush", "to", "10.99.0.3")
+        until = time.monotonic() + BOUND
+        while "FAILED" not in neighbour(both, "10.99.0.3"):
+            assert time.monotonic() < until, "the kernel never gave it up"
+        address(both, "add", "10.99.0.3/16")
+        assert started.state("a", "up")["given_up"] is True
 
 
 def test_an_answer_from_another_address_is_none(both: Pair) -> None:
@@ -623,6 +646,16 @@ def test_the_error_is_of_the_interval_the_pause_in_that_time_and_the_clocks(of: 
 def test_a_long_outage_may_have_been_shorter_by_the_time_that_a_neighbour_is_looked_for(of: Of) -> None:
     found = of(BEGAN, OPENED, state(1, "up", 1), state(12, "down", 10), state(20, "up", 20), ended(30))
     assert times(outages(found, [])) == [(10.0, pytest.approx(0.5 + 0.02 + 1.0))]
+
+
+def test_a_neighbour_that_was_never_given_up_makes_no_outage_shorter(of: Of) -> None:
+    lines = [BEGAN, OPENED, state(1, "up", 1), state(12, "down", 10)]
+    assert times(outages(of(*lines, {**state(20, "up", 20), "given_up": False}, ended(30)), [])) == [
+        (10.0, pytest.approx(0.5 + 0.02))
+    ]
+    assert times(outages(of(*lines, {**state(20, "up", 20), "given_up": True}, ended(30)), [])) == [
+        (10.0, pytest.approx(0.5 + 0.02 + 1.0))
+    ]
 
 
 def test_two_places_make_one_timeline(of: Of) -> None:

@@ -115,15 +115,15 @@ def test_targets_have_room(emptied: Emptied, check: Check) -> None:
         check.note(
             f"{host}: routers {now.routers} → {then.routers}, ports {now.ports} → {then.ports}, "
             f"memory available {now.memory:,.0f} → {then.memory:,.0f} MB, "
-            f"packets {now.traffic:,.0f} → {then.traffic:,.0f} a second, load {now.load:.1f} on {now.cores} cores"
+            f"packets {now.traffic:,.0f} → {then.traffic:,.0f} a second, load {now.load:.1f} → {then.load:.1f} on {now.cores} cores"
         )
     targets = {emptied.agent(move.target_id).host for move in emptied.evacuation.moves}
     check.warn_of(
         [
-            f"{host}: {emptied.before[host].load:.1f} on {emptied.before[host].cores} cores"
+            f"{host}: {emptied.after[host].load:.1f} expected on {emptied.after[host].cores} cores"
             for host in sorted(targets)
-            if emptied.before[host].load > emptied.before[host].cores
+            if emptied.after[host].load > emptied.after[host].cores
         ],
-        "of the hosts have more to do already than they have processors",
+        "of the hosts have, or will have, more to do than they have processors",
         remedy="--to another host, or move at a quieter time",
     )

@@ -61,6 +61,9 @@ FOLLOW_SECONDS = 0.1
 # Answers that are older than this are of no interest.
 OLD_SECONDS = 10.0
 TASK_SECONDS = 60.0
+# Bytes of /proc/net/arp; its flag of an entry that packets are sent by.
+MOST_NEIGHBOURS = 1 << 20
+ATF_COM = 2
 MOST_UNREAD = 16 << 20
 # So many rounds share an identifier. A new one is a new flow, about which no router or firewall remembers anything.
 ROUNDS_OF_A_FLOW = 4
@@ -153,6 +156,8 @@ class Target:
         # When requests were sent that are not answered yet, by round.
         self.waiting: dict[int, float] = {}
         self.lost = 0
+        # Whether the kernel has given its neighbour up since it fell silent; None where that can't be seen.
+        self.given_up: bool | None = None
 
 
 class Namespace:
@@ -165,6 +170,8 @@ class Namespace:
         self.watched: list[Target] = []
         self.identity: tuple[int, int] | None = None
         self.problem: str | None = None
+        # Stays that of the namespace in which it was opened.
+        self.neighbours: int | None = None
 
     def found(self) -> tuple[int, int] | None:
         """What bears its name now."""
@@ -189,6 +196,7 @@ class Namespace:
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             for family in {target.family for target in self.targets}:
                 self.echoes[family] = Echo(family)
+            self.neighbours = os.open("/proc/thread-self/net/arp", os.O_RDONLY)
         except FileNotFoundError:
             self.close()
         except OSError as error:
@@ -203,8 +211,27 @@ class Namespace:
     def close(self) -> None:
         for echo in self.echoes.values():
             echo.socket.close()
+        if self.neighbours is not None:
+            os.close(self.neighbours)
+            self.neighbours = None
         self.echoes.clear()
         self.identity = None
+
+    def note_given_up(self) -> None:
+        """See whether the kernel still has those that are silent: one that it has given up it looks for once a second."""
+        silent = [
+            each for each in self.watched if each.family == socket.AF_INET and (each.lost or each.state == "down")
+        ]
+        if not silent or self.neighbours is None:
+            return
+        text = b""
+        # The kernel gives a page at a time.
+        while more := os.pread(self.neighbours, MOST_NEIGHBOURS, len(text)):
+            text += more
+        lines = text.decode("ascii", "replace").splitlines()[1:]
+        known = {fields[0] for fields in map(str.split, lines) if len(fields) > 2 and int(fields[2], 16) & ATF_COM}
+        for target in silent:
+            target.given_up = bool(target.given_up) or target.address not in known
 
 
 def room_for(family: int) -> int:
@@ -283,7 +310,11 @@ class Watch:
         if target.state == state or target is self.control:
             return
         target.state = state
-        line = {"at": epoch(moment), "key": target.key, "state": state}
+        line: dict[str, Any] = {"at": epoch(moment), "key": target.key, "state": state}
+        if state == "up" and target.given_up is not None:
+            line["given_up"] = target.given_up
+        if state != "down":
+            target.given_up = None
         self.output.show(
             last=None if target.last is None else epoch(target.last), **line, **({"why": why} if why else {})
         )
@@ -304,8 +335,10 @@ class Watch:
         if not namespace.echoes:
             for target in namespace.targets:
                 self.change(target, "absent", now, namespace.problem)
-        elif len(namespace.watched) < len(namespace.targets):
-            self.admit(namespace, now)
+        else:
+            namespace.note_given_up()
+            if len(namespace.watched) < len(namespace.targets):
+                self.admit(namespace, now)
 
     def admit(self, namespace: Namespace, now: float) -> None:
         """Watch as many of its targets as there is room for."""
