@@ -20,8 +20,16 @@ class SiteError(OvnshiftError):
     """The site file can't be used."""
 
 
-def load(path: Path) -> Site:
+# What only a migration to OVN needs.
+_OF_MIGRATION = ("ovn", "deployment")
+
+
+def load(path: Path, *, migrating: bool = True) -> Site:
     """Read and check a site file.
+
+    Args:
+        path: the file.
+        migrating: whether it has to say where OVN is, and who deploys it.
 
     Raises:
         SiteError: it is not there, is no TOML, or says something that is not allowed; every wrong key is named with its line.
@@ -36,8 +44,9 @@ def load(path: Path) -> Site:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SiteError(str(path), f"is no TOML: {error}", "mend that line") from error
+    missing = [name for name in _OF_MIGRATION if migrating and name not in values]
     try:
-        return Site.model_validate(values)
+        site = Site.model_validate(values)
     except ValidationError as error:
         problems = []
         for each in error.errors(include_input=False, include_url=False):
@@ -49,10 +58,20 @@ def load(path: Path) -> Site:
             line = line_of(text, [part for part in location if part != "[key]"])
             key = ".".join(str(part) for part in location)
             problems.append(f"line {line}: {key}: {message}" if line else f"{key}: {message}")
-        place = str(path)
-        raise SiteError(
-            place, "\n  ".join(["can't be used:", *problems]), "site.example.toml says what each key allows"
-        ) from error
+        raise _unusable(path, [*problems, *_required(missing)]) from error
+    if missing:
+        raise _unusable(path, _required(missing))
+    return site
+
+
+def _required(names: Sequence[str]) -> list[str]:
+    return [f"{name}: Field required" for name in names]
+
+
+def _unusable(path: Path, problems: Sequence[str]) -> SiteError:
+    return SiteError(
+        str(path), "\n  ".join(["can't be used:", *problems]), "site.example.toml says what each key allows"
+    )
 
 
 def line_of(text: str, location: Sequence[str | int]) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
 
@@ -211,16 +211,37 @@ class Limits(_Section):
     sync_seconds: float = Field(default=3600.0, gt=0, le=86400)
 
 
+class Absent:
+    """In the place of a section that a site file does not have, and that only some work needs.
+
+    Args:
+        name: the section's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, key: str) -> NoReturn:
+        """Whoever asks needs it.
+
+        Raises:
+            OvnshiftError: it is not there.
+        """
+        if key.startswith("__"):
+            raise AttributeError(key)
+        raise OvnshiftError("site file", f"[{self._name}] is missing", "site.example.toml says what it holds")
+
+
 class Site(_Section):
-    """A site file, whole."""
+    """A site file, whole. What only a migration to OVN needs may be missing (:class:`Absent`)."""
 
     cloud: Cloud
     ssh: Ssh = Ssh()
     hosts: dict[str, Connection] = Field(min_length=1)
     groups: dict[Literal["control", "network", "compute", "edge"], list[str]]
     database: Database
-    ovn: Ovn
-    deployment: Deployment
+    ovn: Ovn = Field(default_factory=lambda: cast("Ovn", Absent("ovn")))
+    deployment: Deployment = Field(default_factory=lambda: cast("Deployment", Absent("deployment")))
     outside: Outside = Outside()
     guests: list[Guest] = []
     window: Window | None = None

@@ -281,3 +281,16 @@ def test_a_path_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "clouds.yaml").touch()
     site = load(written(tmp_path, GOOD.replace("[hosts]", 'clouds_file = "~/clouds.yaml"\n[hosts]')))
     assert site.cloud.clouds_file == tmp_path / "clouds.yaml"
+
+
+def test_moving_routers_needs_neither_ovn_nor_a_deployer(tmp_path: Path) -> None:
+    text = re.sub(r"\[(ovn|deployment)\]\n([^\[\n][^\n]*\n|\n)*", "", GOOD)
+    assert "northbound" not in text
+    site = load(written(tmp_path, text), migrating=False)
+    assert site.database.neutron == "neutron"
+    with pytest.raises(OvnshiftError, match=r"\[ovn\] is missing"):
+        _ = site.ovn.northbound
+    with pytest.raises(OvnshiftError, match=r"\[deployment\] is missing"):
+        _ = site.deployment.kind
+    with pytest.raises(SiteError, match=r"ovn: Field required\n  deployment: Field required"):
+        load(written(tmp_path, text))

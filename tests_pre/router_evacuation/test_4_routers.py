@@ -115,7 +115,8 @@ def test_targets_have_room(emptied: Emptied, check: Check) -> None:
         check.note(
             f"{host}: routers {now.routers} → {then.routers}, ports {now.ports} → {then.ports}, "
             f"memory available {now.memory:,.0f} → {then.memory:,.0f} MB, "
-            f"packets {now.traffic:,.0f} → {then.traffic:,.0f} a second, load {now.load:.1f} → {then.load:.1f} on {now.cores} cores"
+            f"packets {now.traffic:,.0f} → {then.traffic:,.0f} a second, "
+            f"load {now.load:.1f} → {then.load:.1f} on {now.cores} cores"
         )
     targets = {emptied.agent(move.target_id).host for move in emptied.evacuation.moves}
     check.warn_of(
