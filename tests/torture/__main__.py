@@ -1,8 +1,10 @@
 """``make torture``: kill the window before, during and after every step, carry on, and compare with one that nobody disturbed.
 
-Two series. *resume*: one window, killed three times at each of its steps, and carried on each time. *back*: for each step a
-window killed during it, then the way back, itself killed once; the cloud has to be what it was before. What was killed, and
-what came of it, is in ``reports/torture/results.json`` and ``table.md``; a torture that was interrupted begins anew.
+Two series. *resume*: one window, killed three times at each of its steps, and carried on each time. *back*: a window killed
+during a step, then the way back, itself killed once; the cloud has to be what it was before. That is done for each kind of step
+once, with one of its objects: those of a kind (instances that are stopped, hosts that are cleaned) are done side by side, so that
+all of them are hit. What was killed, and what came of it, is in ``reports/torture/results.json`` and ``table.md``. With
+``--continue`` the back series leaves out the kinds that are in there.
 """
 
 from __future__ import annotations
@@ -170,6 +172,14 @@ class Torture:
             if not self._only or entry.step.startswith(self._only):
                 yield entry
 
+    def _one_of_each_kind(self, entries: Sequence[Entry]) -> list[Entry]:
+        """One step of each kind, by chance which, in the order of the kinds; not of those that were killed before."""
+        kinds: dict[str, list[Entry]] = {}
+        for entry in self._wanted(entries):
+            kinds.setdefault(kind_of(entry.step), []).append(entry)
+        known = {kind_of(kill.step) for kill in self.kills if kill.series == "back"}
+        return [self._random.choice(found) for kind, found in kinds.items() if kind not in known]
+
     # Series
 
     def undisturbed(self) -> tuple[list[Entry], dict[str, Any]]:
@@ -197,11 +207,17 @@ class Torture:
         self._compare("resume", wanted, {**self._state(), "cells": self._cells(TORTURED)})
 
     def back(self, entries: Sequence[Entry]) -> None:
-        """A window killed during a step, and the way back killed once; for each step."""
+        """A window killed during a step, and the way back killed once; for each kind of step."""
         lab_command("reset")
         before = self._state()
-        for entry in self._wanted(entries):
-            must(suite("-m", "pre", change=TORTURED), "pre")
+        shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
+        must(suite("-m", "pre", change=TORTURED), "pre")
+        kept = {name: (REPORTS / TORTURED / name).read_bytes() for name in ("baseline.json", "readiness.json")}
+        for entry in self._one_of_each_kind(entries):
+            # The cloud is what it was, which is compared below: so is what was recorded of it.
+            shutil.rmtree(REPORTS / TORTURED)
+            for name, content in kept.items():
+                files.write_atomically(REPORTS / TORTURED / name, content)
             self._kill(self._order("back", entry, "during"), change=TORTURED)
             if not self._killed_on_the_way_back():
                 must(suite("tests_migrate", "--rollback", change=TORTURED), f"the way back from {entry.step}")
@@ -231,6 +247,12 @@ class Torture:
         files.write_atomically(PLACE / "table.md", ("\n".join([*head, *rows]) + "\n").encode())
 
 
+def kind_of(step: str) -> str:
+    """A step's id without the object that it is done to."""
+    chapter, _, key = step.partition("/")
+    return f"{chapter}/{key.rpartition('/')[0] or key}"
+
+
 def seconds_between(begun: str, ended: str) -> float:
     """Between two moments in ISO 8601."""
     return (datetime.datetime.fromisoformat(ended) - datetime.datetime.fromisoformat(begun)).total_seconds()
@@ -242,13 +264,20 @@ def main() -> int:
     parser.add_argument("--series", choices=("resume", "back"), action="append", help="both, unless one is named")
     parser.add_argument("--only", action="append", default=[], metavar="STEP", help="steps whose ids begin so")
     parser.add_argument("--seed", type=int, default=1, help="of the moments at which steps are killed")
+    parser.add_argument(
+        "--continue", dest="carry_on", action="store_true", help="keep what is in results.json, and go on from there"
+    )
     arguments = parser.parse_args()
+    results = PLACE / "results.json"
+    known = json.loads(results.read_text(encoding="utf-8")) if arguments.carry_on and results.exists() else []
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
     for change in (UNDISTURBED, TORTURED):
         shutil.rmtree(REPORTS / change, ignore_errors=True)
     lab_command("up")
     torture = Torture(Lab(lab_command, MachineState.now(), ""), arguments.seed, arguments.only)
+    torture.kills += [Kill(**kill) for kill in known]
+    torture.write()
     try:
         entries, state = torture.undisturbed()
         say(f"{len(entries)} steps")
