@@ -6,12 +6,13 @@ import concurrent.futures
 import datetime
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import keystoneauth1.exceptions
+import keystoneauth1.session
 import openstack.exceptions
 import requests.exceptions
 import tenacity
@@ -39,6 +40,19 @@ class CloudError(OvnshiftError):
     """An API can't be used."""
 
 
+class SteadySession(keystoneauth1.session.Session):
+    """A session whose requests wait for nobody.
+
+    keystoneauth's limit of requests a second compares wall-clock times even where there is no limit: after the clock was set
+    back, each would wait until it is as late as before (``FairSemaphore._wait_for_execution`` in its _fair_semaphore.py).
+    """
+
+    def request(self, url: str, method: str, *rest: Any, **more: Any) -> Any:
+        """As keystoneauth's, without its limit."""
+        more["rate_semaphore"] = nullcontext()
+        return super().request(url, method, *rest, **more)
+
+
 def connect(site: Site) -> Connection:
     """Log in to the cloud of a site.
 
@@ -50,7 +64,7 @@ def connect(site: Site) -> Connection:
     name = site.cloud.name
     files = [str(site.cloud.clouds_file)] if site.cloud.clouds_file else None
     try:
-        config = OpenStackConfig(config_files=files, load_envvars=False)
+        config = OpenStackConfig(config_files=files, load_envvars=False, session_constructor=SteadySession)
         region = config.get_one(name, region_name=site.cloud.region, api_timeout=API_SECONDS)
         connection = Connection(config=region)
     except (openstack.exceptions.ConfigException, keystoneauth1.exceptions.ClientException) as error:
