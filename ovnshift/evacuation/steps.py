@@ -321,14 +321,18 @@ class MoveRouter(Step):
             )
         if now == [target.id]:
             return
-        self._require_alive(target)
+        try:
+            self._require_alive(target)
+        except NotReady as error:
+            self._put_back(source, error.finding.what)
+            raise
         self._began = time.monotonic()
         if now == [source.id]:
             self._remove(source)
         try:
             self._add(target)
         except OvnshiftError as error:
-            self._put_back(source, error)
+            self._put_back(source, error.problem)
             raise
 
     def _require_alive(self, target: Agent) -> None:
@@ -338,7 +342,7 @@ class MoveRouter(Step):
             word = "disabled" if now.is_alive else "dead"
             raise NotReady(
                 Finding(
-                    f"the L3 agent on {target.host} is {word}; router {self._router.label} stays where it is",
+                    f"the L3 agent on {target.host} is {word}, and gets no router",
                     (),
                     "bring it back, or name another with --to in a change of its own",
                 )
@@ -362,7 +366,12 @@ class MoveRouter(Step):
         )
         self._mark("added")
 
-    def _put_back(self, source: Agent, cause: OvnshiftError) -> None:
+    def _put_back(self, source: Agent, cause: str) -> None:
+        """Where it came from, if it is nowhere.
+
+        Raises:
+            OvnshiftError: it is nowhere still.
+        """
         if self._hosts():
             return
         try:
@@ -370,7 +379,7 @@ class MoveRouter(Step):
         except OvnshiftError as error:
             raise OvnshiftError(
                 f"router {self._router.label}",
-                f"is on no agent: {cause.problem}; and {source.host} did not take it back: {error.problem}",
+                f"is on no agent: {cause}; and {source.host} did not take it back: {error.problem}",
                 f"openstack network agent add router --l3 {source.id} {self._router.id}; or run this again",
             ) from error
         self._window.say(f"{self._router.label} was put back on {source.host}")
@@ -382,7 +391,10 @@ class MoveRouter(Step):
             OvnshiftError: it does not.
         """
         source = agent_now(self._window, self._source)
-        if self._hosts() != [self._target.id] or not source.is_alive:
+        if self._hosts() != [self._target.id] or not source.is_alive or not source.is_admin_state_up:
+            self._window.say(
+                f"{self._router.label} stays on {self._target.host}: {self._source.host} does not take it back"
+            )
             return
         self._window.say(f"{self._router.label}: {cause.finding.what}; it goes back to {self._source.host}")
         self._remove(self._target)

@@ -140,6 +140,24 @@ def test_a_kill_between_remove_and_add_is_made_good(routed: Lab, ready: PhaseRun
     assert nowhere.pop() in entry.title
 
 
+def test_a_router_that_is_nowhere_goes_back_if_its_target_is_disabled(routed: Lab, ready: PhaseRun) -> None:
+    """The first thing that the next run does, and the only one: the rest is not begun."""
+    assert ready.returncode == 0
+    cloud = routed.cloud()
+    (agent,) = cloud.network.agents(agent_type="L3 agent", host="infra1")
+    cloud.network.update_agent(agent, admin_state_up=False)
+    try:
+        run = phase("tests_migrate")
+    finally:
+        cloud.network.update_agent(agent, admin_state_up=True)
+    assert run.returncode == 1
+    assert (
+        "the L3 agent on infra1 is disabled, and gets no router" in run.with_result("failed")["test_routers_are_moved"]
+    )
+    assert f"was put back on {FROM}" in run.output
+    assert {name: agents_of_routers(cloud)[name] for name in MOVED} == {name: [FROM] for name in MOVED}
+
+
 @pytest.fixture(scope="module")
 def moved(ready: PhaseRun) -> PhaseRun:
     """Every router is where it was to go. The agent is disabled when they are gone."""

@@ -23,14 +23,18 @@ def test_the_plan_can_be_done(emptied: Emptied, window: Window, check: Check) ->
         agent = agent_now(window, emptied.agent(id_))
         if not agent.is_alive or not agent.is_admin_state_up:
             wrong.append(f"{agent.host} is {'disabled' if agent.is_alive else 'dead'}")
-    check.demand_none(wrong, "of the L3 agents can't take routers", remedy="bring them back, or begin anew with --to")
+    what, remedy = "of the L3 agents can't take routers", "bring them back, or begin anew with --to"
+    if nowhere(window, emptied.routers):
+        # Whoever is nowhere has to be somewhere, first of all: then it goes back where it came from.
+        check.warn_of(wrong, what, remedy=remedy)
+    else:
+        check.demand_none(wrong, what, remedy=remedy)
 
 
 def test_no_router_is_without_an_agent(emptied: Emptied, window: Window, check: Check) -> None:
     """No router that is to be moved is on no agent; of a run that was interrupted, it is finished now."""
-    routers = [emptied.cloud.router[move.router_id] for move in emptied.evacuation.moves]
     check.warn_of(
-        nowhere(window, routers),
+        nowhere(window, emptied.routers),
         "routers are on no agent, left so by a run that was interrupted",
         remedy="nothing: they are given to the agent that they were meant for, first of all",
     )
