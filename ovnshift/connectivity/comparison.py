@@ -28,6 +28,8 @@ class Fate(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
+# Why a cell that is kept is not as good as before, at the beginning of its reason.
+LOST_EARLY = "lost packets in an earlier sweep, and none in the last"
 WORSE = frozenset({Fate.REGRESSED, Fate.NEWLY_OPEN, Fate.NO_VANTAGE})
 
 
@@ -72,6 +74,11 @@ class Comparison(_Value):
     def counts(self) -> Counter[Fate]:
         """How many cells have each fate."""
         return Counter(each.fate for each in self.cells)
+
+    @property
+    def lost_early(self) -> list[Compared]:
+        """Cells that are kept, and lost packets all the same before all was whole."""
+        return [each for each in self.with_fate(Fate.KEPT) if each.reason.startswith(LOST_EARLY)]
 
     def with_fate(self, *fates: Fate) -> list[Compared]:
         return [each for each in self.cells if each.fate in fates]
@@ -156,9 +163,26 @@ def _fate(before: CellRecord, after: CellRecord | None, measured: Baseline) -> t
         return (Fate.KEPT if was is Outcome.PASSED else Fate.RECOVERED), detail
     if was is Outcome.PASSED and before.cell.expectation is Expectation.KEPT_OUT:
         return Fate.NEWLY_OPEN, detail
+    if was is Outcome.PASSED and (early := _lost_early(after)):
+        return Fate.KEPT, f"{LOST_EARLY}: {early}"
     if was is Outcome.PASSED or (was is Outcome.FLAPPING and is_ is Outcome.FAILED):
         return Fate.REGRESSED, detail
     return Fate.STILL_FAILING, detail
+
+
+def _lost_early(record: CellRecord) -> str:
+    """What was lost, if a cell lost some of its packets in an earlier sweep, never all, and none in the last one.
+
+    A new path may lose its first packets: each router resolves a neighbour when it is first spoken to. Empty where it is not so.
+    """
+    earlier = record.measurements[:-1]
+    if record.cell.expectation is not Expectation.REACHED:
+        return ""
+    if record.last is None or record.last.outcome is not Outcome.PASSED:
+        return ""
+    if any(each.outcome not in {Outcome.PASSED, Outcome.FLAPPING} for each in earlier):
+        return ""
+    return ", ".join(each.detail for each in earlier if each.outcome is Outcome.FLAPPING)
 
 
 def _causes(cell: Cell, hosts: Mapping[str, str], names: Mapping[str, str]) -> Iterable[str]:

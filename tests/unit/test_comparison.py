@@ -20,11 +20,15 @@ def all_well(_: Cell) -> Outcome:
     return Outcome.PASSED
 
 
-def measured(cloud: Seed, when: str, judge: Judge = all_well, *, sent: int = 2) -> Baseline:
+def measured(cloud: Seed, when: str, judge: Judge = all_well, last: Judge | None = None, *, sent: int = 2) -> Baseline:
+    """Two sweeps; the last one as the first, unless it is told."""
     plan = plans.make(cloud.topology(), site(guests=[{**CIRROS, "closed_port": 8080}]))
-    sweep = Sweep({cell.id: Measurement(outcome=judge(cell), at=when, sent=sent, detail="why") for cell in plan.cells})
+    sweeps = [
+        Sweep({cell.id: Measurement(outcome=each(cell), at=when, sent=sent, detail="why") for cell in plan.cells})
+        for each in (judge, last or judge)
+    ]
     return baselines.assemble(
-        cloud.topology(), plan, [sweep, sweep], begun_at=when, ended_at=when, without_vantage_afterwards={}
+        cloud.topology(), plan, sweeps, begun_at=when, ended_at=when, without_vantage_afterwards={}
     )
 
 
@@ -63,6 +67,30 @@ def test_every_pair_of_outcomes_has_its_fate(was: Outcome, is_: Outcome, fate: F
     found = compared(one(was), one(is_))
     assert {each.fate for each in found.cells if each.cell.kind is Kind.PING} == {fate}
     assert {each.fate for each in found.cells if each.cell.kind is not Kind.PING} == {Fate.KEPT}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "fate"),
+    [
+        (Outcome.FLAPPING, Outcome.PASSED, Fate.KEPT),
+        (Outcome.FAILED, Outcome.PASSED, Fate.REGRESSED),
+        (Outcome.NOT_MEASURED, Outcome.FLAPPING, Fate.REGRESSED),
+        (Outcome.PASSED, Outcome.FLAPPING, Fate.REGRESSED),
+        (Outcome.FLAPPING, Outcome.FAILED, Fate.REGRESSED),
+    ],
+)
+def test_packets_that_only_an_earlier_sweep_has_lost_are_told_and_no_regression(
+    first: Outcome, last: Outcome, fate: Fate
+) -> None:
+    def one(outcome: Outcome) -> Judge:
+        return lambda cell: outcome if cell.kind is Kind.PING else Outcome.PASSED
+
+    found = compare(measured(Seed(), BEFORE), measured(Seed(), AFTER, one(first), one(last)))
+    pings = [each for each in found.cells if each.cell.kind is Kind.PING]
+    assert {each.fate for each in pings} == {fate}
+    assert found.lost_early == (pings if fate is Fate.KEPT else [])
+    if fate is Fate.KEPT:
+        assert {each.reason for each in pings} == {"lost packets in an earlier sweep, and none in the last: why"}
 
 
 def test_a_closed_port_that_opened_is_a_finding_of_its_own() -> None:
