@@ -299,6 +299,15 @@ class Topology(BaseModel):
         return {id_: tuple(ports) for id_, ports in found.items()}
 
     @functools.cached_property
+    def ports_of_router(self) -> dict[str, tuple[Port, ...]]:
+        """The ports that each router forwards by, its interfaces and its gateway; only of routers that have some."""
+        found: dict[str, list[Port]] = {}
+        for port in self.ports:
+            if port.device_owner in ROUTER_INTERFACES or port.device_owner == OWNER_ROUTER_GATEWAY:
+                found.setdefault(port.device_id, []).append(port)
+        return {id_: tuple(ports) for id_, ports in found.items()}
+
+    @functools.cached_property
     def dhcp_ports(self) -> dict[str, dict[str, Port]]:
         """The DHCP agents' ports of each network that has some, by host."""
         found: dict[str, dict[str, Port]] = {}

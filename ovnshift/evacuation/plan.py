@@ -12,16 +12,13 @@ from ovnshift.cloud.topology import (
     AGENT_L3,
     AGENT_LINUXBRIDGE,
     AGENT_OPENVSWITCH,
-    OWNER_ROUTER_GATEWAY,
-    ROUTER_INTERFACES,
     Agent,
     Network,
-    Port,
     Router,
     Topology,
 )
 from ovnshift.errors import OvnshiftError
-from ovnshift.evacuation.realised import HostState
+from ovnshift.evacuation.realised import HostState, RouterState, missing
 
 # Agents that plug ports, with where each says which physical networks it reaches.
 _PLUGGING = {AGENT_OPENVSWITCH: "bridge_mappings", AGENT_LINUXBRIDGE: "interface_mappings"}
@@ -58,26 +55,15 @@ class Evacuation(_Value):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the operator said: hosts that may be moved to (any, where none is named), routers meant, and routers left out."""
+    """What the operator said: routers meant (all, where none is named), and routers left out."""
 
-    targets: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
 
-def ports_of_router(topology: Topology, router_id: str) -> list[Port]:
-    """The ports that a router forwards by: its interfaces and its gateway."""
-    return [
-        port
-        for port in topology.ports
-        if port.device_id == router_id
-        and (port.device_owner in ROUTER_INTERFACES or port.device_owner == OWNER_ROUTER_GATEWAY)
-    ]
-
-
 def networks_of_router(topology: Topology, router: Router) -> list[Network]:
     """The networks that a router needs on its host."""
-    ids = [port.network_id for port in ports_of_router(topology, router.id)]
+    ids = [port.network_id for port in topology.ports_of_router.get(router.id, ())]
     if router.external_network_id is not None:
         ids.append(router.external_network_id)
     return [topology.network[id_] for id_ in dict.fromkeys(ids) if id_ in topology.network]
@@ -88,6 +74,17 @@ def agents_of_router(topology: Topology, router_id: str) -> list[Agent]:
     return [
         agent for agent in topology.agents_of(AGENT_L3) if router_id in topology.routers_of_agents.get(agent.id, ())
     ]
+
+
+def lacking(topology: Topology, router: Router, state: RouterState | None) -> list[str]:
+    """What a router's namespace lacks of what a topology says; None where there is no namespace."""
+    return missing(
+        router,
+        topology.ports_of_router.get(router.id, ()),
+        [each for each in topology.floating_ips if each.router_id == router.id],
+        topology.subnet,
+        state,
+    )
 
 
 def why_immovable(topology: Topology, router: Router, source: Agent) -> Stay | None:
@@ -201,7 +198,7 @@ def burden(topology: Topology, agent: Agent, state: HostState) -> Burden:
     return Burden(
         host=agent.host,
         routers=len(ids),
-        ports=sum(len(ports_of_router(topology, id_)) for id_ in ids),
+        ports=sum(len(topology.ports_of_router.get(id_, ())) for id_ in ids),
         memory=state.available_megabytes,
         load=state.load,
         cores=state.cores,
@@ -250,7 +247,7 @@ def make(
     after = {host: Burden(**vars(each)) for host, each in before.items()}
     moves, stays = [], []
     # The largest first, so that the small ones even out what is left.
-    for router in sorted(here, key=lambda each: (-len(ports_of_router(topology, each.id)), each.name, each.id)):
+    for router in sorted(here, key=lambda each: (-len(topology.ports_of_router.get(each.id, ())), each.name, each.id)):
         immovable = why_immovable(topology, router, source)
         if immovable is not None:
             stays.append(immovable)
@@ -276,7 +273,7 @@ def make(
             continue
         target = min(fit, key=lambda agent: (after[agent.host].routers, after[agent.host].ports, agent.host))
         moves.append(Move(router_id=router.id, source_id=source.id, target_id=target.id))
-        ports = len(ports_of_router(topology, router.id))
+        ports = len(topology.ports_of_router.get(router.id, ()))
         traffic = measured.packets_per_second if measured is not None else 0.0
         load = before[source.host].load * traffic / before[source.host].traffic if traffic else 0.0
         for host, sign in ((target.host, 1), (source.host, -1)):

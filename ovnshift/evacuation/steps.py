@@ -24,7 +24,7 @@ from ovnshift.connectivity.measure import sweep_from
 from ovnshift.errors import OvnshiftError
 from ovnshift.evacuation.announcements import Announcements
 from ovnshift.evacuation.plan import Evacuation
-from ovnshift.evacuation.realised import RouterState, look, missing
+from ovnshift.evacuation.realised import look, missing
 from ovnshift.journal import Journal, State
 from ovnshift.migration.backups import CHAPTER as BACK_UP
 from ovnshift.migration.networks import agents_of_router
@@ -301,14 +301,15 @@ class MoveRouter(Step):
 
     def do(self, found: Any) -> None:
         self._answered = frozenset(found["answered"])
-        self._carry(self._source, self._target)
+        self._carry()
         try:
             self._settle(_Parts(self._window, self._router))
         except NotReady as error:
             self._return(error)
             raise
 
-    def _carry(self, source: Agent, target: Agent) -> None:
+    def _carry(self) -> None:
+        source, target = self._source, self._target
         now = self._hosts()
         strange = [id_ for id_ in now if id_ not in (source.id, target.id)]
         if strange or len(now) > 1:
@@ -454,11 +455,9 @@ class MoveRouter(Step):
         if not any(known == mark for known, _ in self._times):
             self._mark(mark)
 
-    def _state(self, agent: Agent) -> RouterState | None:
-        return look(self._window.fleet[agent.host], [self._router.id]).routers.get(self._router.id)
-
     def _unbuilt(self, parts: _Parts) -> str | None:
-        lacks = missing(self._router, parts.ports, parts.floating_ips, parts.subnets, self._state(self._target))
+        state = look(self._window.fleet[self._target.host], [self._router.id]).routers.get(self._router.id)
+        lacks = missing(self._router, parts.ports, parts.floating_ips, parts.subnets, state)
         return f"on {self._target.host}: {', '.join(lacks)}" if lacks else None
 
     def _left(self) -> str | None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from ovnshift.cloud.topology import OWNER_ROUTER_GATEWAY, Router, Topology
 from ovnshift.connectivity.cells import Endpoint
 from ovnshift.connectivity.outage import Outage, Place, Watched
-from ovnshift.evacuation.plan import ports_of_router
 from ovnshift.site import Site
 
 # Seconds between two echo requests to one address, and how long an answer may take. A move takes a few seconds.
@@ -35,7 +34,7 @@ def places(
     found: dict[Watched, tuple[Place, ...]] = {}
     outside = (Place(host=site.outside.host),) if site.outside.host is not None else ()
     for router in (topology.router[id_] for id_ in routers if id_ in topology.router):
-        for port in ports_of_router(topology, router.id):
+        for port in topology.ports_of_router.get(router.id, ()):
             of_gateway = port.device_owner == OWNER_ROUTER_GATEWAY
             for address in port.addresses:
                 watched = Watched(target=endpoint(router), address=address)

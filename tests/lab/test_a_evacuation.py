@@ -62,6 +62,16 @@ def phase(*arguments: str, change: str = CHANGE) -> PhaseRun:
     return run_phase(SCENARIO, *arguments, change=change, timeout=600)
 
 
+def phase_without(cloud: Connection, host: str) -> PhaseRun:
+    """The move, while a host's L3 agent is disabled."""
+    (agent,) = cloud.network.agents(agent_type="L3 agent", host=host)
+    cloud.network.update_agent(agent, admin_state_up=False)
+    try:
+        return phase("tests_migrate")
+    finally:
+        cloud.network.update_agent(agent, admin_state_up=True)
+
+
 @pytest.fixture(scope="module")
 def places(routed: Lab) -> dict[str, list[str]]:
     """Where routers are before anything is moved."""
@@ -144,12 +154,7 @@ def test_a_router_that_is_nowhere_goes_back_if_its_target_is_disabled(routed: La
     """The first thing that the next run does, and the only one: the rest is not begun."""
     assert ready.returncode == 0
     cloud = routed.cloud()
-    (agent,) = cloud.network.agents(agent_type="L3 agent", host="infra1")
-    cloud.network.update_agent(agent, admin_state_up=False)
-    try:
-        run = phase("tests_migrate")
-    finally:
-        cloud.network.update_agent(agent, admin_state_up=True)
+    run = phase_without(cloud, "infra1")
     assert run.returncode == 1
     assert (
         "the L3 agent on infra1 is disabled, and gets no router" in run.with_result("failed")["test_routers_are_moved"]
@@ -232,12 +237,7 @@ def test_a_target_that_is_disabled_gets_nothing(routed: Lab, proved: PhaseRun, p
     assert proved.returncode == 0
     assert phase("-m", "pre", f"--from={FROM}", "--to=infra1").returncode == 0
     cloud = routed.cloud()
-    (agent,) = cloud.network.agents(agent_type="L3 agent", host="infra1")
-    cloud.network.update_agent(agent, admin_state_up=False)
-    try:
-        run = phase("tests_migrate")
-    finally:
-        cloud.network.update_agent(agent, admin_state_up=True)
+    run = phase_without(cloud, "infra1")
     assert run.returncode == 1
     assert next(iter(run.with_result("failed"))) == "test_the_plan_can_be_done"
     assert "infra1: its L3 agent is disabled" in run.output

@@ -6,8 +6,7 @@ from fixtures.checks import Check
 from fixtures.evacuation import Emptied, States
 from ovnshift.cloud import Topology
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3
-from ovnshift.evacuation.plan import agents_of_router, burden, ports_of_router, why_immovable
-from ovnshift.evacuation.realised import missing
+from ovnshift.evacuation.plan import agents_of_router, burden, lacking, why_immovable
 
 
 def test_nothing_is_left_on_the_agent(topology: Topology, emptied: Emptied, check: Check) -> None:
@@ -55,13 +54,7 @@ def test_moved_routers_are_whole(topology: Topology, emptied: Emptied, states: S
         (agent,) = agents
         if agent.host in states.errors:
             raise states.errors[agent.host]
-        lacks = missing(
-            router,
-            ports_of_router(topology, router.id),
-            [each for each in topology.floating_ips if each.router_id == router.id],
-            topology.subnet,
-            states.found[agent.host].routers.get(router.id),
-        )
+        lacks = lacking(topology, router, states.found[agent.host].routers.get(router.id))
         wrong += [f"{router.label} on {agent.host}: {', '.join(lacks)}"] if lacks else []
         check.note(f"{router.label}: on {agent.host}")
     check.demand_none(wrong, "of the routers are not whole", remedy="journalctl -u neutron-l3-agent on that host")

@@ -8,8 +8,7 @@ from fixtures.checks import Check
 from fixtures.evacuation import Emptied, States
 from ovnshift.cloud import Topology
 from ovnshift.cloud.topology import AGENT_L3
-from ovnshift.evacuation.plan import agents_of_router, described, ports_of_router
-from ovnshift.evacuation.realised import missing
+from ovnshift.evacuation.plan import agents_of_router, described, lacking
 
 pytestmark = pytest.mark.pre
 
@@ -46,15 +45,11 @@ def test_routers_are_where_neutron_says(topology: Topology, emptied: Emptied, st
         router = topology.router[id_]
         if router.ha or router.distributed:
             continue
-        lacks = missing(
-            router,
-            ports_of_router(topology, id_),
-            [each for each in topology.floating_ips if each.router_id == id_],
-            topology.subnet,
-            states.found[source.host].routers.get(id_) if source.host in states.found else None,
+        lacks = lacking(
+            topology, router, states.found[source.host].routers.get(id_) if source.host in states.found else None
         )
         wrong += [f"{router.label}: {', '.join(lacks)}"] if lacks else []
-        check.note(f"{router.label}: {len(ports_of_router(topology, id_))} ports")
+        check.note(f"{router.label}: {len(topology.ports_of_router.get(id_, ()))} ports")
     check.demand_none(
         wrong,
         f"of the routers are not whole on {source.host}",
@@ -69,7 +64,7 @@ def test_no_router_is_without_an_agent(topology: Topology, check: Check) -> None
         for router in topology.routers
         if router.admin_state_up
         and not router.distributed
-        and ports_of_router(topology, router.id)
+        and topology.ports_of_router.get(router.id, ())
         and not agents_of_router(topology, router.id)
     ]
     check.demand_none(

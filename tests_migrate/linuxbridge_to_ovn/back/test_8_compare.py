@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fixtures.checks import Check
+from fixtures.connectivity import demand_as_it_was
 from fixtures.options import planning
-from ovnshift.connectivity.comparison import Comparison, Fate
 from ovnshift.journal import Journal
 from ovnshift.migration import back
 from ovnshift.migration.window import Window
@@ -17,17 +17,7 @@ def test_everything_is_as_it_was(request: pytest.FixtureRequest, check: Check) -
     if planning(request.config):
         check.note("measure the cells of the baseline again, and compare")
         return
-    comparison: Comparison = request.getfixturevalue("comparison")
-    check.note(", ".join(f"{count} {fate}" for fate, count in comparison.counts().items()))
-    check.demand(comparison.counts()[Fate.KEPT], "no cell of the baseline is kept", remedy="see the notes of the sweep")
-    check.demand_none(
-        [
-            f"{each.cell}: {each.fate}, {each.reason}"
-            for each in comparison.with_fate(Fate.REGRESSED, Fate.NEWLY_OPEN, Fate.NO_VANTAGE)
-        ],
-        "of the cells are worse than before the window",
-        remedy="run this again in a minute: agents may still be building; then see their logs",
-    )
+    demand_as_it_was(request.getfixturevalue("comparison"), check, "before the window")
 
 
 def test_the_change_is_closed(request: pytest.FixtureRequest, window: Window, journal: Journal, check: Check) -> None:
