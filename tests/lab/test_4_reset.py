@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
-from lab import blueprint, host, paths
+from lab import blueprint, host, paths, store
 from tests.lab.conftest import Lab
 from tests.lab.probes import ping
 
@@ -97,7 +96,13 @@ def test_guests_keep_their_host_keys(lab: Lab) -> None:
     assert lab.ssh("infra1", scan).stdout == before
 
 
-def test_the_state_is_kept_in_the_cache() -> None:
-    kept = [place for place in Path(paths.cache()).glob("cloud-*") if place.name.count(".") == 0]
-    assert len(kept) == 1
-    assert kept[0].stat().st_mode & 0o077 == 0, "others can read the cloud's passwords"
+def test_the_state_is_kept_in_the_cache(lab: Lab) -> None:
+    """One for each kind of cloud: what an older lab kept is gone."""
+    assert lab.site
+    mine = store.require_record()
+    kinds = [place.name.split("-")[1] for place in paths.cache().glob("cloud-*") if place.name.count(".") == 0]
+    assert kinds.count(mine.mechanism.value) == 1
+    assert set(kinds) <= {mechanism.value for mechanism in blueprint.Mechanism}
+    assert len(kinds) == len(set(kinds))
+    assert mine.kept.parent == paths.cache()
+    assert mine.kept.stat().st_mode & 0o077 == 0, "others can read the cloud's passwords"
