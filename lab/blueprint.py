@@ -35,6 +35,13 @@ class Mechanism(StrEnum):
     OPENVSWITCH = "openvswitch"
 
 
+class Layout(StrEnum):
+    """Whose clouds the lab looks like: services as packages have them, or as OpenStack-Ansible deploys them."""
+
+    PACKAGES = "packages"
+    OPENSTACK_ANSIBLE = "openstack-ansible"
+
+
 @dataclass(frozen=True)
 class Host:
     """One systemd-nspawn host. ``index`` is the last octet of its addresses."""

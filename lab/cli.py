@@ -28,6 +28,12 @@ def parser() -> argparse.ArgumentParser:
         choices=list(blueprint.Mechanism),
         help="what plugs ports: linuxbridge (to migrate to OVN), or openvswitch (to move routers between hosts)",
     )
+    up.add_argument(
+        "--layout",
+        type=blueprint.Layout,
+        choices=list(blueprint.Layout),
+        help="whose cloud it looks like: packages (as Debian has them), or openstack-ansible; a lab that is up is laid out anew",
+    )
     up.add_argument("--rebuild", action="store_true", help="build the cloud anew, though its state is kept from before")
     commands.add_parser("reset", help="back to the state right after `up`")
     commands.add_parser("down", help="remove the lab and every trace of it but the cached image")
@@ -73,7 +79,11 @@ def _run(options: argparse.Namespace, progress: Progress) -> int:
             _check_management(options.management)
             with store.exclusive("up"):
                 lifecycle.up(
-                    progress, management=options.management, mechanism=options.mechanism, rebuild=options.rebuild
+                    progress,
+                    management=options.management,
+                    mechanism=options.mechanism,
+                    layout=options.layout,
+                    rebuild=options.rebuild,
                 )
         case "reset":
             with store.exclusive("reset"):

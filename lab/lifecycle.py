@@ -27,6 +27,7 @@ from lab import (
     store,
     teardown,
 )
+from lab import layout as layouts
 from lab.errors import LabError
 from lab.progress import Progress
 
@@ -38,6 +39,7 @@ def up(
     *,
     management: str | None = None,
     mechanism: blueprint.Mechanism | None = None,
+    layout: blueprint.Layout | None = None,
     rebuild: bool = False,
 ) -> None:
     """Bring the lab up: build what is missing, start what is not running, wait until it works.
@@ -46,6 +48,7 @@ def up(
         progress: reports the steps.
         management: the management network; the one that the lab has, or 198.18.0.0/24, unless told.
         mechanism: what plugs ports; that of the lab that is here, or LinuxBridge, unless told.
+        layout: whose cloud it looks like; what the lab that is here does, or packages, unless told.
         rebuild: build the cloud anew even if its state is kept from an earlier lab.
 
     Raises:
@@ -68,6 +71,11 @@ def up(
             f"the lab that is here is one with {record.mechanism}, not {mechanism}",
             "python -m lab down, then run this again",
         )
+    if record is not None and layout not in (None, record.layout, blueprint.Layout.OPENSTACK_ANSIBLE):
+        raise LabError(
+            f"the lab that is here is laid out as {record.layout} does it, not as {layout}",
+            "python -m lab down, then run this again",
+        )
     if record is not None and rebuild:
         raise LabError("a lab is here, so that it can't be rebuilt", "python -m lab down, then run this again")
     addresses = blueprint.Addresses(management or (record.management if record else blueprint.DEFAULT_MANAGEMENT))
@@ -82,13 +90,26 @@ def up(
         record = _new_record(progress, addresses, mechanism, kernel, hosts_image, guests_image, rebuild=rebuild)
     elif record.image != hosts_image:
         raise LabError("the lab that is here was made from another image", "python -m lab down, then run this again")
+    if layout is not None:
+        _check_layout(layout, record.mechanism)
+        record.layout = layout
+        record.save()
     _bring_up(progress, record, store.ensure_identity(record), guests_image)
     if not record.complete:
         with progress.step("state kept for reset"):
             kept.keep(record.kept)
         record.complete = True
         record.save()
+    _lay_out(progress, record)
     _say_ready(progress, record, begin, "up")
+
+
+def _check_layout(layout: blueprint.Layout, mechanism: blueprint.Mechanism) -> None:
+    if layout is blueprint.Layout.OPENSTACK_ANSIBLE and mechanism is not blueprint.Mechanism.LINUXBRIDGE:
+        raise LabError(
+            f"--layout {layout} is for a cloud with {blueprint.Mechanism.LINUXBRIDGE}, not with {mechanism}",
+            "leave out one of the two",
+        )
 
 
 def _new_record(
@@ -142,12 +163,22 @@ def reset(progress: Progress) -> None:
         for each in blueprint.HOSTS:
             host.unmount(each)
             host.forget_changes(each)
-    _bring_up(progress, record, secrets, guest.ensure(record.image))
+    _bring_up(progress, record, secrets, guest.ensure(record.image), anew=True)
+    _lay_out(progress, record)
     _say_ready(progress, record, begin, "reset")
 
 
-def _bring_up(progress: Progress, record: store.Record, secrets: store.Secrets, guests_image: Path) -> None:
-    site.write(record, secrets)
+def _lay_out(progress: Progress, record: store.Record) -> None:
+    # After the state was kept: both layouts come back to the same one.
+    if record.layout is blueprint.Layout.OPENSTACK_ANSIBLE:
+        with progress.step(f"laid out as {record.layout} does it"), concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(layouts.lay_out, [each for each in blueprint.HOSTS if each.has_tunnel]))
+
+
+def _bring_up(
+    progress: Progress, record: store.Record, secrets: store.Secrets, guests_image: Path, *, anew: bool = False
+) -> None:
+    site.write(record, secrets, anew=anew)
     _start(progress, record, secrets)
     try:
         _wait(progress, record, secrets, guests_image)
@@ -226,4 +257,6 @@ def _say_ready(progress: Progress, record: store.Record, begin: float, what: str
     progress.say(f"  site file   {site.SITE_FILE}")
     progress.say(f"  clouds.yaml {site.CLOUDS} (cloud {site.CLOUD_NAME})")
     progress.say(f"  SSH         ssh -F {site.SSH_CONFIG} {blueprint.CONTROL.name}")
+    if record.layout is blueprint.Layout.OPENSTACK_ANSIBLE:
+        progress.say(f"  deploy host {layouts.DIRECTORY}, {layouts.PROGRAMS}/openstack-ansible")
     progress.say(f"  provider networks are {'VLAN 100 and 200' if record.vlan else 'flat: this kernel has no 802.1Q'}")

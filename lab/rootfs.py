@@ -70,10 +70,14 @@ def groups_of(host: Host, mechanism: Mechanism = Mechanism.LINUXBRIDGE) -> list[
     return list(dict.fromkeys(groups))
 
 
-def templates() -> jinja2.Environment:
-    """The templates; a name that is not defined is an error, not an empty string."""
+def templates(loader: jinja2.BaseLoader | None = None) -> jinja2.Environment:
+    """The templates; a name that is not defined is an error, not an empty string.
+
+    Args:
+        loader: where they are; ``lab/files`` unless told.
+    """
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FILES),
+        loader=loader or jinja2.FileSystemLoader(FILES),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lab import blueprint, paths, rootfs, store
+from lab import blueprint, layout, paths, rootfs, store
 from lab.blueprint import Role
 from lab.image import OPERATOR
 
@@ -23,8 +23,14 @@ PRIVATE_KEY = paths.SITE / "id_ed25519"
 PLAYBOOK = Path(__file__).resolve().parent / "deploy" / "ovn.yml"
 
 
-def write(record: store.Record, secrets: store.Secrets) -> None:
-    """Write all of them; they hold logins, so only root may read them."""
+def write(record: store.Record, secrets: store.Secrets, *, anew: bool = False) -> None:
+    """Write all of them; they hold logins, so only root may read them.
+
+    Args:
+        record: the lab.
+        secrets: its passwords.
+        anew: also what an operator may have changed since: the deploy host's directory.
+    """
     paths.SITE.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = store.identity_of(record)
     shutil.copy(store.keys(identity), PRIVATE_KEY)
@@ -56,6 +62,9 @@ def write(record: store.Record, secrets: store.Secrets) -> None:
         "secrets": secrets,
         "ssh_config": SSH_CONFIG,
         "lab_veth": blueprint.LAB_VETH,
+        "layout": record.layout.value,
+        "bridges": layout.bridges_now(vlan=record.vlan),
+        "deploy_host": layout,
     }
     environment = rootfs.templates()
     for target, template in (
@@ -64,6 +73,8 @@ def write(record: store.Record, secrets: store.Secrets) -> None:
         (DATABASE_LOGIN, "site/database.cnf"),
     ):
         paths.write_atomically(target, environment.get_template(template).render(variables))
+    if record.layout is blueprint.Layout.OPENSTACK_ANSIBLE:
+        layout.write(record, secrets, anew=anew)
 
 
 def _known_hosts(record: store.Record, identity: Path) -> str:
@@ -121,6 +132,7 @@ def _inventory(record: store.Record, secrets: store.Secrets) -> dict[str, Any]:
                     {"name": name, "interface": nic, "bridge": bridge}
                     for name, (bridge, nic) in blueprint.bridges(vlan=record.vlan).items()
                 ],
+                "provider_nics": ",".join(blueprint.physical_networks(vlan=record.vlan).values()),
                 "vlan": record.vlan,
             },
             "children": {

@@ -33,6 +33,7 @@ class Record(BaseModel):
     vlan: bool
     kvm: bool
     mechanism: blueprint.Mechanism = blueprint.Mechanism.LINUXBRIDGE
+    layout: blueprint.Layout = blueprint.Layout.PACKAGES
     #: True once ``up`` went through and the state is kept.
     complete: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from ovnshift.site.models import Limits
 
 # UDP 8, VXLAN 8, Ethernet inside 14 (neutron_lib.constants.VXLAN_ENCAP_OVERHEAD)
 VXLAN_OVERHEAD = 30
+NO_ANSWER = "no answer"
 
 
 def ip_header(address: str) -> int:
@@ -62,10 +64,12 @@ def measure(fleet: Fleet, addresses: Mapping[str, str], sizes: Iterable[int], li
 
     Args:
         fleet: connections.
-        addresses: tunnel address of each host.
+        addresses: tunnel address of each host; with one host alone there is nothing to send.
         sizes: of whole IP packets, bytes.
         limits: how often, and how long to wait.
     """
+    if len(addresses) < 2:
+        return Carried({}, [])
     sizes = sorted(set(sizes))
 
     def ask(connection: Connection) -> dict[str, str]:
@@ -82,7 +86,12 @@ def measure(fleet: Fleet, addresses: Mapping[str, str], sizes: Iterable[int], li
             seconds=limits.probe_seconds,
             banner_seconds=limits.banner_seconds,
         )
-        return {id_: _said(answer) for id_, answer in answers.items()}
+        said = {id_: _said(answer) for id_, answer in answers.items()}
+        silent = {id_.rsplit(" ", 1)[0] for id_, what in said.items() if what == NO_ANSWER}
+        known = {target: neighbour(connection, addresses[target]) for target in silent}
+        return {
+            id_: f"{what}; {known[id_.rsplit(' ', 1)[0]]}" if what == NO_ANSWER else what for id_, what in said.items()
+        }
 
     answers, errors = fleet.each(addresses, functools.partial(ask))
     results = {}
@@ -91,6 +100,23 @@ def measure(fleet: Fleet, addresses: Mapping[str, str], sizes: Iterable[int], li
             target, size = id_.rsplit(" ", 1)
             results[source, target, int(size)] = what
     return Carried(results, list(errors.values()))
+
+
+def neighbour(connection: Connection, address: str) -> str:
+    """What a host's kernel knows about the way to an address: whether nobody answers there, or answers get lost.
+
+    Raises:
+        HostError: the host can't be asked.
+    """
+    routes = json.loads(connection.run("ip", "-json", "route", "get", address).text or "[]")
+    if not routes:
+        return "it has no route there"
+    by_way_of, interface = routes[0].get("gateway", address), routes[0].get("dev", "")
+    found = json.loads(connection.run("ip", "-json", "neigh", "show", "to", by_way_of, "dev", interface).text or "[]")
+    if not found:
+        return f"it has no neighbour {by_way_of} on {interface}"
+    states = "/".join(found[0].get("state", []))
+    return f"its neighbour {by_way_of} on {interface} is {found[0].get('lladdr', 'without a MAC address')} ({states})"
 
 
 def unheard(
@@ -135,4 +161,4 @@ def unheard(
 def _said(answer: Mapping[str, object]) -> str:
     if answer.get("received"):
         return ""
-    return str(answer.get("error") or answer.get("vantage_error") or "no answer")
+    return str(answer.get("error") or answer.get("vantage_error") or NO_ANSWER)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from ovnshift.deployments.packages import DeploymentError
+from ovnshift.deployments.commands import DeploymentError
 from ovnshift.hosts import Connection
-
-Kind = Literal["packages", "openstack-ansible", "kolla-ansible", "devstack"]
+from ovnshift.hosts.connection import CommandFailed
 
 
 class Services(Protocol):
@@ -39,10 +38,6 @@ class Services(Protocol):
     def sync_tool(self) -> tuple[str, ...]:
         """Where ``neutron-ovn-db-sync-util`` may be on a control host: names or globs, the first that is there counts."""
 
-    @property
-    def containers(self) -> tuple[str, ...]:
-        """Globs of the names of LXC containers in which Neutron's server may run instead of on the host itself."""
-
 
 # Names of Debian, Ubuntu and RDO.
 _SWITCH = ("openvswitch-switch.service", "openvswitch.service")
@@ -64,7 +59,6 @@ class Units:
     switch: tuple[str, ...] = _SWITCH
     central: tuple[str, ...] = _CENTRAL
     sync_tool: tuple[str, ...] = ("neutron-ovn-db-sync-util",)
-    containers: tuple[str, ...] = ()
 
 
 # Debian's, Ubuntu's and RDO's packages call them the same.
@@ -81,13 +75,11 @@ PACKAGES = Units(
     ("neutron-ovn-metadata-agent.service", "ovn-controller.service", "ovn-host.service"),
 )
 # The os_neutron role calls its units as packages do (vars/main.yml, service_name); their programs are in a virtual environment.
-# Names of containers have underscores up to 2023.2 and dashes from 2024.1 on.
 OPENSTACK_ANSIBLE = Units(
     PACKAGES.agents,
     (*PACKAGES.api, "neutron-periodic-workers.service", "neutron-ovn-maintenance-worker.service"),
     PACKAGES.chassis,
     sync_tool=("/openstack/venvs/neutron-*/bin/neutron-ovn-db-sync-util",),
-    containers=("*_neutron_server_container-*", "*-neutron-server-container-*"),
 )
 # lib/neutron and lib/neutron_plugins/ovn_agent of DevStack; OVN's own units carry devstack@ where it was built from source.
 DEVSTACK = Units(
@@ -110,20 +102,6 @@ DEVSTACK = Units(
     ("devstack@ovn-northd.service", *_CENTRAL),
     sync_tool=("/opt/stack/data/venv/bin/neutron-ovn-db-sync-util", "neutron-ovn-db-sync-util"),
 )
-_BY_KIND: dict[Kind, Services] = {
-    "packages": PACKAGES,
-    "openstack-ansible": OPENSTACK_ANSIBLE,
-    "devstack": DEVSTACK,
-}
-
-
-def services_of(kind: Kind) -> Services | None:
-    """A deployer's services; None where ovnshift does not know them.
-
-    Args:
-        kind: ``deployment.kind`` of the site file.
-    """
-    return _BY_KIND.get(kind)
 
 
 def find_tool(host: Connection, places: Sequence[str]) -> str:
@@ -145,6 +123,8 @@ def find_tool(host: Connection, places: Sequence[str]) -> str:
             return place
         fixed = place.partition("*")[0]
         found = host.run("find", fixed.rpartition("/")[0] or "/", "-path", place, "-print")
+        if found.returncode not in {0, 1}:
+            raise CommandFailed(host.name, f"find ended with {found.returncode}: {found.complaint}", "run this again")
         if paths := sorted(found.text.splitlines()):
             return paths[-1]
     raise DeploymentError(

@@ -148,12 +148,18 @@ class Staging:
         directory: of the deployer, which exists.
         kept: where the record and the copies go (``reports/<change>/staging``).
         accepts: whether a file that is not as it was staged still says what was staged, since the deployer itself writes it anew.
+        loses_nothing: given such a file's path, its content now and the one before, whether going back loses nothing.
     """
 
     def __init__(
-        self, directory: Path, kept: Path, accepts: Callable[[Path, bytes], bool] = lambda _path, _content: False
+        self,
+        directory: Path,
+        kept: Path,
+        accepts: Callable[[Path, bytes], bool] = lambda _path, _content: False,
+        loses_nothing: Callable[[Path, bytes, bytes], bool] = lambda _path, _now, _before: False,
     ) -> None:
         self._accepts = accepts
+        self._loses_nothing = loses_nothing
         self.directory = directory
         self._kept = kept
         self._path = kept / "record.json"
@@ -346,10 +352,12 @@ class Staging:
             return []
         for each in record.files:
             now = self._state(each)
-            if now in {State.CHANGED, State.RENEWED} and not overwrite:
+            before = b"" if each.before is None else self._copy(each.backup, each.before)
+            if overwrite or now in {State.BEFORE, State.STAGED}:
+                continue
+            found = content_of(Path(each.target)) or b""
+            if now is State.CHANGED or not self._loses_nothing(Path(each.path), found, before):
                 raise _changed(each, now)
-            if each.before is not None:
-                self._copy(each.backup, each.before)
         done = []
         for each in reversed(record.files):
             now = self._state(each)
@@ -401,7 +409,7 @@ def _changed(staged: Staged, state: State = State.CHANGED) -> StagingError:
     if state is State.RENEWED:
         return StagingError(
             staged.path,
-            "was written anew by the deployer since it was staged",
+            "was written anew by the deployer since it was staged, with other hosts than before",
             "see whether hosts or containers were added since; --rollback --conflicts=overwrite puts back the file as it was "
             "before, and keeps this one",
         )

@@ -114,11 +114,16 @@ def retire(window: Window) -> list[StopUnits]:
     return [StopUnits(window, host, units, what="agents", disable=True) for host in window.agent_hosts]
 
 
-def hold_api(window: Window) -> list[StopUnits]:
-    """Stop Neutron's server, a step a control host: it must not run with one driver on the rows of the other."""
-    units = window.services.api
+def hold_api(window: Window, chapter: str = RETIRE) -> list[StopUnits]:
+    """Stop Neutron's server, a step a control host: it must not run with one driver on the rows of the other.
+
+    Args:
+        window: the cloud.
+        chapter: when.
+    """
+    units, after = window.services.api, ("9 sync/api",)
     return [
-        StopUnits(window, host, units, what="Neutron's server", disable=False, settled_by=("9 sync/api",))
+        StopUnits(window, host, units, what="Neutron's server", disable=False, chapter=chapter, settled_by=after)
         for host in window.site.group("control")
     ]
 

@@ -13,7 +13,7 @@ from ovnshift.cloud.topology import OWNER_HA_INTERFACE, OWNER_METADATA, Instance
 from ovnshift.database import restoration
 from ovnshift.database.connection import connect
 from ovnshift.database.conversion import RowChange
-from ovnshift.deployments import packages
+from ovnshift.deployments import commands
 from ovnshift.errors import OvnshiftError
 from ovnshift.hosts.units import unit_states
 from ovnshift.journal import Entry, Journal, State
@@ -205,20 +205,19 @@ class UndoDeployment(Step):
         self.settled_by = (self.id,)
 
     def plan(self) -> list[str]:
-        playbook = self._window.site.deployment.rollback
-        if playbook is None:
+        undo = self._window.deployer.undo_commands()
+        if not undo:
             return ["nothing: deployment.rollback is not in the site file; bridges that OVN's deployment made stay"]
-        return [" ".join(packages.command_for(self._window.site, playbook)), f"its output goes to {self._log}"]
+        return [*map(str, undo), f"its output goes to {self._log}"]
 
     def is_done(self) -> bool:
-        return self._window.site.deployment.rollback is None
+        return not self._window.deployer.undo_commands()
 
     def do(self, found: Any) -> None:
         del found
-        playbook = self._window.site.deployment.rollback
-        assert playbook is not None
-        with packages.ansible_home() as home:
-            packages.deploy(self._window.site, self._log, home, self._window.say, playbook)
+        undo = self._window.deployer.undo_commands()
+        with commands.ansible_home() as home:
+            commands.run(undo, self._window.site, self._log, home, self._window.say, "way back")
 
     def prove(self) -> list[str]:
         """By each host: no chassis can work there."""
@@ -338,7 +337,8 @@ class UnitsAsFound(Step):
 
 def units_as_found(window: Window, journal: Journal) -> list[UnitsAsFound]:
     """A step for each host on which the deployment found units of its own; windows of older versions did not look."""
-    deployed = [entry for entry in of_chapter(journal, f"{deploy.CHAPTER}/") if isinstance(entry.found, dict)]
+    step = f"{deploy.CHAPTER}/{deploy.DeployOvn.key}"
+    deployed = [entry for entry in of_chapter(journal, step) if isinstance(entry.found, dict)]
     return [UnitsAsFound(window, host, units) for entry in deployed for host, units in entry.found.items()]
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ovnshift import files
 from ovnshift.connectivity.underlay import measure as measure_underlay
 from ovnshift.connectivity.underlay import tunnel_addresses
-from ovnshift.deployments import packages
+from ovnshift.deployments import commands
 from ovnshift.errors import OvnshiftError
 from ovnshift.hosts.units import unit_states
 from ovnshift.migration.networks import carried_by_underlay, mtu_on_geneve, overhead_of_geneve
@@ -26,7 +25,7 @@ CONFIRM_SECONDS = 20
 
 
 class DeployOvn(Step):
-    """The deployer's playbook runs, and every host is a chassis afterwards."""
+    """The deployer's playbooks run, and every host is a chassis afterwards that is to be one."""
 
     chapter = CHAPTER
     key = "playbook"
@@ -39,7 +38,7 @@ class DeployOvn(Step):
         self._record = window.evidence / "deploy.json"
 
     def plan(self) -> list[str]:
-        return [" ".join(packages.deploy_command(self._window.site)), f"its output goes to {self._log}"]
+        return [*map(str, self._window.deployer.commands()), f"its output goes to {self._log}"]
 
     def find(self) -> dict[str, dict[str, dict[str, str]]]:
         """Units of Open vSwitch and OVN that there are already, by host: the way back leaves them as they were."""
@@ -48,9 +47,8 @@ class DeployOvn(Step):
         return self._window.fleet.every(self._window.site.cloud_hosts, lambda host: unit_states(host, units))
 
     def _inputs(self) -> dict[str, Any]:
-        deployment = self._window.site.deployment
-        texts = [Path(each).read_text(encoding="utf-8") for each in (deployment.inventory, deployment.playbook) if each]
-        return {"command": packages.deploy_command(self._window.site), "checksum": files.checksum(texts)}
+        deployer = self._window.deployer
+        return {"commands": [*map(str, deployer.commands())], "checksum": files.checksum(deployer.decides())}
 
     def is_done(self) -> bool:
         """A whole run with these very inputs succeeded, and what it made is there."""
@@ -65,8 +63,8 @@ class DeployOvn(Step):
 
     def do(self, found: Any) -> None:
         del found
-        with packages.ansible_home() as home:
-            recap = packages.deploy(self._window.site, self._log, home, self._window.say)
+        with commands.ansible_home() as home:
+            recap = commands.run(self._window.deployer.commands(), self._window.site, self._log, home, self._window.say)
         files.write_document(self._record, "deployment", VERSION, {"inputs": self._inputs(), "recap": recap})
 
     def prove(self) -> list[str]:
@@ -87,7 +85,7 @@ class DeployOvn(Step):
             every=2.0,
         )
         size = max(_outer_sizes(window))
-        addresses = tunnel_addresses(window.before, window.agent_hosts)
+        addresses = tunnel_addresses(window.before, window.chassis)
         carried = measure_underlay(window.fleet, addresses, [size], window.site.limits)
         for problem in carried.errors:
             raise problem
@@ -95,7 +93,7 @@ class DeployOvn(Step):
             raise NotReady(
                 Finding(f"{size} bytes don't pass between tunnel addresses", tuple(lost), "see the underlay")
             )
-        count = len(window.agent_hosts)
+        count = len(window.chassis)
         return [
             f"{count} chassis by their own names, with Geneve and their bridges",
             f"{count * (count - 1)} tunnels; packets of {size} bytes pass between all tunnel addresses",
@@ -124,17 +122,15 @@ def chassis_differences(window: Window) -> list[str]:
     """
     south = southbound(window.site)
     northbound(window.site)
-    addresses = tunnel_addresses(window.before, window.agent_hosts)
+    addresses = tunnel_addresses(window.before, window.chassis)
     by_host: dict[str, list[str]] = {}
     for chassis in south.chassis.values():
         by_host.setdefault(chassis.hostname, []).append(chassis.name)
-    wrong = [f"no chassis has the host name {host}" for host in window.agent_hosts if host not in by_host]
+    wrong = [f"no chassis has the host name {host}" for host in window.chassis if host not in by_host]
     wrong += [
         f"{host} is more than one chassis: {', '.join(names)}" for host, names in by_host.items() if len(names) > 1
     ]
-    wrong += [
-        f"chassis of {host}, which is no host of this cloud" for host in by_host if host not in window.agent_hosts
-    ]
+    wrong += [f"chassis of {host}, which is to be none" for host in by_host if host not in window.chassis]
     for host, names in by_host.items():
         chassis = south.chassis[names[0]]
         kinds = {kind for kind, _ in chassis.encaps}
@@ -153,9 +149,10 @@ def chassis_differences(window: Window) -> list[str]:
 def _bridge_differences(window: Window, mappings: dict[str, dict[str, str]]) -> list[str]:
     wrong = []
     needed = physical_networks(window)
-    gateways = window.site.group("network")
+    # Where no network node is a chassis, hypervisors are the gateways.
+    gateways = [host for host in window.site.group("network") if host in window.chassis] or window.chassis
     answers = window.fleet.every(
-        window.agent_hosts, lambda host: host.check("ovs-vsctl", "--timeout=10", "list-br").split()
+        window.chassis, lambda host: host.check("ovs-vsctl", "--timeout=10", "list-br").split()
     )
     for host, bridges in answers.items():
         if "br-int" not in bridges:
@@ -199,7 +196,7 @@ def tunnel_differences(window: Window) -> list[str]:
     Raises:
         HostError: a host can't be asked.
     """
-    addresses = tunnel_addresses(window.before, window.agent_hosts)
+    addresses = tunnel_addresses(window.before, window.chassis)
 
     def remotes(text: str) -> set[str]:
         rows = json.loads(text)["data"]

@@ -51,7 +51,7 @@ def carried_by_underlay(window: Window) -> int:
 
 def overhead_of_geneve(window: Window) -> int:
     """Bytes that Geneve adds to a packet on this underlay."""
-    addresses = tunnel_addresses(window.before, window.agent_hosts)
+    addresses = tunnel_addresses(window.before, window.chassis)
     return max(geneve_overhead(window.site.ovn.max_header_size, address) for address in addresses.values())
 
 

@@ -11,7 +11,7 @@ from ovnshift import files
 from ovnshift.database import conversion
 from ovnshift.database.connection import connect, rows
 from ovnshift.database.conversion import RowChange, Rule
-from ovnshift.deployments import packages
+from ovnshift.hosts.release import neutron_release
 from ovnshift.migration.agents import hold_api
 from ovnshift.migration.window import Window
 from ovnshift.ovn import southbound
@@ -87,7 +87,7 @@ class ConvertRows(Step):
     def _has_details(self) -> bool:
         """Whether this release of Neutron writes a binding's bridge and datapath."""
         control = self._window.fleet[self._window.site.group("control")[0]]
-        return packages.neutron_release(control) >= conversion.DETAILS_SINCE
+        return neutron_release(control).major >= conversion.DETAILS_SINCE
 
     def _rules(self) -> list[Rule]:
         """What concerns this release of Neutron, with what the chassis say."""

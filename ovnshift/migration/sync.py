@@ -9,7 +9,6 @@ from typing import Any
 
 from ovnshift import files
 from ovnshift.cloud import CloudError
-from ovnshift.deployments import packages
 from ovnshift.deployments.services import find_tool
 from ovnshift.migration.structure import differences
 from ovnshift.migration.window import Window, ask, wait_until
@@ -89,7 +88,11 @@ def sync_command(window: Window, mode: str) -> list[str]:
         HostError: the host can't be asked.
     """
     control = window.fleet[window.site.group("control")[0]]
-    return packages.sync_command(window.site, mode, find_tool(control, window.services.sync_tool))
+    deployment = window.site.deployment
+    configuration = [argument for file in deployment.sync_config for argument in ("--config-file", file)]
+    tool = find_tool(control, window.services.sync_tool)
+    as_user = ["runuser", "--user", deployment.sync_user, "--"]
+    return [*as_user, tool, *configuration, "--ovn-neutron_sync_mode", mode]
 
 
 def run_sync(window: Window, mode: str) -> SyncLog:
@@ -255,7 +258,7 @@ class StartApi(Step):
         except CloudError as error:
             return f"Neutron does not answer: {error}".splitlines()[0]
         alive = {agent.host for agent in agents if agent.agent_type.startswith("OVN Controller") and agent.is_alive}
-        missing = [host for host in self._window.agent_hosts if host not in alive]
+        missing = [host for host in self._window.chassis if host not in alive]
         return f"no OVN controller agent alive on {', '.join(missing)}" if missing else None
 
     def prove(self) -> list[str]:

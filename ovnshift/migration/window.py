@@ -17,7 +17,8 @@ from ovnshift import cloud, files
 from ovnshift.cloud import CloudError, Topology
 from ovnshift.cloud.topology import Instance
 from ovnshift.connectivity.outage import Chapter
-from ovnshift.deployments.services import Services, services_of
+from ovnshift.deployments.deployer import Deployer, deployer_of
+from ovnshift.deployments.services import Services
 from ovnshift.errors import OvnshiftError
 from ovnshift.hosts import Fleet
 from ovnshift.journal import Entry, State, entries_of
@@ -63,8 +64,13 @@ class Window:
         return self.reports / "evidence"
 
     @property
+    def chassis(self) -> list[str]:
+        """The hosts that become OVN's chassis."""
+        return self.site.chassis
+
+    @property
     def agent_hosts(self) -> list[str]:
-        """The hosts that become chassis."""
+        """The hosts that the old driver's agents run on."""
         return list(dict.fromkeys([*self.site.group("network"), *self.site.group("compute")]))
 
     @property
@@ -74,13 +80,16 @@ class Window:
         Raises:
             OvnshiftError: nobody knows that.
         """
-        kind = self.site.deployment.kind
-        found = services_of(kind)
-        if found is None:
-            raise OvnshiftError(
-                f"deployment.kind {kind}", "its services are not known", "name another kind in the site file"
-            )
-        return found
+        return self.deployer.services
+
+    @functools.cached_property
+    def deployer(self) -> Deployer:
+        """Who installs OVN here.
+
+        Raises:
+            OvnshiftError: it is one that is not known.
+        """
+        return deployer_of(self.site)
 
     @property
     def network(self) -> Any:

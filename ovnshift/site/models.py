@@ -33,9 +33,12 @@ def _ovsdb(remote: str) -> str:
     return remote
 
 
+Group = Literal["control", "network", "compute", "chassis", "edge"]
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 Connection = Annotated[str, AfterValidator(_connection)]
 OvsdbRemote = Annotated[str, AfterValidator(_ovsdb)]
+# Of openstack-ansible's arguments the first; no option.
+PlaybookName = Annotated[str, Field(pattern=r"^[A-Za-z0-9/][A-Za-z0-9_./-]*$")]
 # As Linux names interfaces, which a bridge is (IFNAMSIZ).
 BridgeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,14}$")]
 # A name of a schema is put between backticks where SQL has no parameters for it.
@@ -112,8 +115,12 @@ class Deployment(_Section):
     kind: Literal["packages", "openstack-ansible", "kolla-ansible", "devstack"]
     inventory: ExistingFile | None = None
     playbook: ExistingFile | None = None
+    command: list[str] = []
     arguments: list[str] = []
     rollback: ExistingFile | None = None
+    rollback_command: list[str] = []
+    openstack_ansible: str = "openstack-ansible"
+    playbooks: list[PlaybookName] = ["os-nova-install.yml", "os-neutron-install.yml"]
     directory: Path = Path("/etc/openstack_deploy")
     checkout: Path = Path("/opt/openstack-ansible")
     rename_bridges: dict[BridgeName, BridgeName] = {}
@@ -122,8 +129,10 @@ class Deployment(_Section):
 
     @model_validator(mode="after")
     def _has_what_it_runs(self) -> Deployment:
-        if self.kind == "packages" and not (self.inventory and self.playbook):
-            raise ValueError('kind = "packages" needs inventory and playbook')
+        if self.kind in {"packages", "devstack"} and not (self.command or (self.inventory and self.playbook)):
+            raise ValueError(f'kind = "{self.kind}" needs inventory and playbook, or command')
+        if self.kind == "openstack-ansible" and not self.playbooks:
+            raise ValueError("playbooks: at least one")
         chained = set(self.rename_bridges) & set(self.rename_bridges.values())
         if chained or len(set(self.rename_bridges.values())) < len(self.rename_bridges):
             raise ValueError("rename_bridges: each bridge gets a name of its own that none of them has now")
@@ -238,7 +247,7 @@ class Site(_Section):
     cloud: Cloud
     ssh: Ssh = Ssh()
     hosts: dict[str, Connection] = Field(min_length=1)
-    groups: dict[Literal["control", "network", "compute", "edge"], list[str]]
+    groups: dict[Group, list[str]]
     database: Database
     ovn: Ovn = Field(default_factory=lambda: cast("Ovn", Absent("ovn")))
     deployment: Deployment = Field(default_factory=lambda: cast("Deployment", Absent("deployment")))
@@ -255,15 +264,25 @@ class Site(_Section):
                     raise ValueError(f"groups.{group}: {name!r} is not in [hosts], which has {', '.join(self.hosts)}")
         if not self.groups.get("compute"):
             raise ValueError("groups.compute: at least one host")
+        plugging = {*self.group("network"), *self.group("compute")}
+        if strange := [name for name in self.chassis if name not in plugging]:
+            raise ValueError(f"groups.chassis: {', '.join(strange)} is in neither groups.network nor groups.compute")
+        if strange := [name for name in self.group("compute") if name not in self.chassis]:
+            raise ValueError(f"groups.chassis: every hypervisor is one, and {', '.join(strange)} would not be")
         if self.outside.host is not None and self.outside.host not in self.hosts:
             raise ValueError(f"outside.host: {self.outside.host!r} is not in [hosts]")
         if any(spec.startswith("ansible://") for spec in self.hosts.values()) and self.ssh.inventory is None:
             raise ValueError("ssh.inventory: ansible:// needs an inventory")
         return self
 
-    def group(self, name: Literal["control", "network", "compute", "edge"]) -> list[str]:
+    def group(self, name: Group) -> list[str]:
         """The hosts of a group; none when the group is not there."""
         return self.groups.get(name, [])
+
+    @property
+    def chassis(self) -> list[str]:
+        """The hosts that become OVN's chassis: all network and compute hosts, unless ``groups.chassis`` names them."""
+        return self.group("chassis") or list(dict.fromkeys([*self.group("network"), *self.group("compute")]))
 
     @property
     def cloud_hosts(self) -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from openstack.connection import Connection
 
 from lab import blueprint, host, paths
 from tests.lab.machine_state import MachineState
+from tests.lab.wires import wires
 
 SITE = Path("/var/lib/ovnshift-lab/site")
 LabCommand = Callable[..., subprocess.CompletedProcess[str]]
@@ -80,6 +81,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails is told with what the lab's wires look like: nobody can look at them afterwards."""
+    report = yield
+    if report.failed and item.get_closest_marker("lab") and Path("/sys/class/net", blueprint.LAB_VETH).exists():
+        report.sections.append(("the tunnels' network", wires()))
+    return report
 
 
 # For whoever works on a test: use the lab that is up, and leave it up.

@@ -42,6 +42,8 @@ def run_phase(*arguments: str, change: str, timeout: float = 400, own_group: boo
     """Run pytest with these arguments for a change; in a process group of its own if it is to kill that."""
     phase = next((each for each in ("migrate", "post") if f"tests_{each}" in arguments), "pre")
     name = "rollback" if "--rollback" in arguments else phase
+    if "stage" in arguments:
+        name = "stage-rollback" if "--rollback" in arguments else "stage"
     if "--plan" in arguments:
         name = "plan" if name == "migrate" else f"{name}-plan"
     reports = REPORTS / change

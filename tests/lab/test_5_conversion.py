@@ -312,7 +312,7 @@ def test_a_port_that_was_deleted_since_stays_deleted(copy: Connection, converted
     # Nothing else may point at it: a floating IP or a router would keep the row.
     free = rows(
         copy,
-        "SELECT id FROM ports WHERE device_owner LIKE 'compute:%' "
+        "SELECT id FROM ports WHERE LEFT(device_owner, 8) = 'compute:' "
         "AND id NOT IN (SELECT fixed_port_id FROM floatingips WHERE fixed_port_id IS NOT NULL)",
     )
     ports = {row["id"] for row in free}

@@ -1,20 +1,26 @@
-"""The window once more after a way back: disturbed in the middle of steps, killed, and carried on each time to the same end."""
+"""The window once more after a way back: disturbed in the middle of steps, killed, and carried on each time to the same end.
+
+The cloud is laid out as OpenStack-Ansible does it now: staged, deployed by ``openstack-ansible`` from what was staged, reached
+through its inventory.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from lab import blueprint, conditions, host
+from lab import blueprint, conditions, host, layout
 from ovnshift.connectivity import outage
 from ovnshift.journal import entries_of
-from tests.lab.conftest import Lab
+from tests.lab.conftest import SITE, Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import HOSTS, hosts_units
 from tests.lab.test_6_window import SECONDS
@@ -44,10 +50,10 @@ TOKENS_EXPIRE = shell(
 REBOOT = ("systemd-run", "--quiet", "--collect", "--no-block", "systemctl", "reboot", "--force", "--force")
 CUT_SSH = shell("pkill -KILL -f '^sshd: ' || true")
 HANG_SSH = shell(f"{later(20, 'pkill', '-CONT', '-x', 'sshd')} && pkill -STOP -x sshd")
-# As soon as it is there.
+# As soon as it is there; and not what looks for its place.
 KILL_SYNC = shell(
     "systemd-run --quiet --collect --property=RuntimeMaxSec=60 sh -c "
-    "'until pkill -KILL -f [n]eutron-ovn-db-sync-util; do :; done'"
+    "'until pkill -KILL -f \"python3 [^ ]*[n]eutron-ovn-db-sync-util\"; do :; done'"
 )
 RESTART_CENTRAL = ("systemctl", "restart", "ovn-central", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb")
 
@@ -73,6 +79,11 @@ def first_failure(run: PhaseRun) -> tuple[str, str]:
     return next(iter(wrong.items()))
 
 
+def lab_site() -> dict[str, Any]:
+    """The site file as the lab writes it now."""
+    return tomllib.loads((SITE / "site.toml").read_text(encoding="utf-8"))
+
+
 MARK = "/tmp/ovnshift-tests-a-name-was-run"
 HOSTILE = f"a'b\"c;`touch {MARK}`$(touch {MARK})<script>alert(1)</script> --x"
 
@@ -90,16 +101,75 @@ def name_hostile_things(lab: Lab) -> None:
     cloud.network.create_port(name=HOSTILE, network_id=made.id, security_group_ids=[group.id])
 
 
+def deployers_files() -> dict[str, tuple[bytes, int]]:
+    """What the deploy host's directory holds, with permissions."""
+    return {
+        str(path.relative_to(layout.DIRECTORY)): (path.read_bytes(), path.stat().st_mode)
+        for path in sorted(layout.DIRECTORY.rglob("*"))
+        if path.is_file()
+    }
+
+
 @pytest.fixture(scope="module")
-def ready(lab: Lab) -> Path:
-    """A LinuxBridge cloud with a fresh baseline."""
+def untouched(lab: Lab) -> dict[str, tuple[bytes, int]]:
+    """The lab laid out as OpenStack-Ansible does it, and its files before anything is staged in them."""
     kinds = {agent.agent_type for agent in lab.cloud().network.agents()}
     assert "Linux bridge agent" in kinds, "these tests come after the way back"
+    done = lab.command("up", "--layout", "openstack-ansible", timeout=600)
+    assert done.returncode == 0, done.stdout
+    return deployers_files()
+
+
+@pytest.fixture(scope="module")
+def ready(lab: Lab, untouched: dict[str, tuple[bytes, int]]) -> Path:
+    """A LinuxBridge cloud with a fresh baseline, and the deployer's files staged."""
+    assert untouched
     name_hostile_things(lab)
     shutil.rmtree(REPORTS / CHANGE, ignore_errors=True)
+    run = run_phase("-m", "stage", change=CHANGE)
+    assert run.returncode == 0, run.summary
     run = run_phase("-m", "pre", change=CHANGE)
     assert run.returncode == 0, run.summary
+    assert run.results["test_the_deployer_makes_the_chassis"][0] == "passed"
     return run.reports
+
+
+def test_a_lab_goes_back_to_no_other_layout(lab: Lab, ready: Path) -> None:
+    assert ready.is_dir()
+    done = lab.command("up", "--layout", "packages")
+    assert done.returncode == 1
+    assert "laid out as openstack-ansible does it, not as packages" in done.stdout
+
+
+def test_ansible_reaches_the_hosts_by_the_deployers_groups(ready: Path) -> None:
+    """As the seed's author stopped his agents."""
+    assert ready.is_dir()
+    command = [str(layout.PROGRAMS / "ansible"), "network_hosts,compute_hosts", "-m", "shell"]
+    done = subprocess.run(
+        [*command, "-a", "ls /openstack/venvs/neutron-*/bin/neutron-ovn-db-sync-util"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(line.split()[0] for line in done.stdout.splitlines() if "CHANGED" in line) == sorted(HOSTS)
+
+
+def test_a_file_that_was_changed_since_keeps_the_window_shut(ready: Path) -> None:
+    """A line goes missing between staging and the window, and in the middle of the night somebody would wonder."""
+    path = layout.DIRECTORY / "openstack_user_config.yml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('        network_interface: "eth2"\n', ""), encoding="utf-8")
+    try:
+        run = run_phase("tests_migrate", change=CHANGE, timeout=SECONDS)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    name, message = first_failure(run)
+    assert name == "test_the_deployers_files_are_staged", (message, run.summary)
+    assert str(path) in message
+    assert '-        network_interface: "eth2"' in message
+    assert not (ready / "backups" / "topology.json").exists()
 
 
 def test_apis_that_are_away_and_tokens_that_expire_are_waited_for(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +265,7 @@ def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.Mon
     content = json.loads((ready / "comparison.json").read_text(encoding="utf-8"))["content"]
     assert {cell["fate"] for cell in content["cells"]} == {"kept"}
     for name, units in hosts_units(lab).items():
-        assert "ovn-controller.service" in units, name
+        assert ("ovn-controller.service" in units) == (name in lab_site()["groups"]["chassis"]), name
         assert "neutron-linuxbridge-agent.service" not in units, name
 
 
@@ -207,3 +277,14 @@ def test_names_reach_no_shell_and_no_page_as_they_are(lab: Lab, ready: Path) -> 
     assert not Path(MARK).exists()
     for name in HOSTS:
         assert lab.ssh(name, f"sudo test ! -e {MARK}").returncode == 0, name
+
+
+def test_every_file_of_the_deployers_goes_back_byte_for_byte(
+    ready: Path, untouched: dict[str, tuple[bytes, int]]
+) -> None:
+    """Though openstack-ansible has written its inventory anew meanwhile."""
+    assert deployers_files() != untouched
+    run = run_phase("-m", "stage", "--rollback", change=CHANGE)
+    assert run.returncode == 0, run.summary
+    assert deployers_files() == untouched
+    assert ready.is_dir()

@@ -228,7 +228,7 @@ def site(**changes: Any) -> Site:
         },
         "database": {"host": "192.0.2.10", "user": "ovnshift", "password_env": "OVNSHIFT_TEST_PASSWORD"},
         "ovn": {"northbound": "tcp:192.0.2.11:6641", "southbound": "tcp:192.0.2.11:6642"},
-        "deployment": {"kind": "devstack"},
+        "deployment": {"kind": "devstack", "command": ["true"]},
         "guests": [CIRROS],
     }
     for key, value in changes.items():

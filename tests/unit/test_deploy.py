@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from ovnshift.deployments.packages import DeploymentError, deploy, deploy_command
+from ovnshift.deployments import commands
+from ovnshift.deployments.commands import DeploymentError
+from ovnshift.deployments.deployer import deployer_of
 from ovnshift.errors import OvnshiftError
 from ovnshift.site import Site
 from tests.unit import clouds
@@ -36,11 +38,22 @@ def playbook(tmp_path: Path) -> Playbook:
         path = tmp_path / "playbook.yml"
         path.write_text(f"- name: Deploy\n  hosts: all\n  gather_facts: false\n  tasks:\n{tasks}", encoding="utf-8")
         return clouds.site(
-            deployment={"kind": "packages", "inventory": inventory, "playbook": path, "arguments": list(arguments)},
+            deployment={
+                "kind": "packages",
+                "inventory": inventory,
+                "playbook": path,
+                "command": [],
+                "arguments": list(arguments),
+            },
             limits={"deploy_seconds": BOUND_SECONDS, **limits},
         )
 
     return write
+
+
+def deploy(site: Site, log: Path, home: Path, say: Callable[[str], None]) -> str:
+    """What the window does."""
+    return commands.run(deployer_of(site).commands(), site, log, home, say)
 
 
 @pytest.fixture
@@ -292,4 +305,65 @@ def test_a_site_that_can_not_be_reached_is_not_deployed(playbook: Playbook, tmp_
 def test_no_name_of_a_playbook_is_taken_for_an_option(playbook: Playbook) -> None:
     site = playbook("", arguments=("--forks", "20"))
     inventory, path = str(site.deployment.inventory), str(site.deployment.playbook)
-    assert deploy_command(site) == ["ansible-playbook", "--inventory", inventory, "--forks", "20", "--", path]
+    (command,) = deployer_of(site).commands()
+    assert command.words == ("ansible-playbook", "--inventory", inventory, "--forks", "20", "--", path)
+
+
+def program(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "deploy ovn;"
+    path.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def commanded(*words: str | Path, **more: Any) -> Site:
+    deployment = {"kind": "devstack", "command": [*map(str, words)], **more}
+    return clouds.site(deployment=deployment, limits={"deploy_seconds": BOUND_SECONDS})
+
+
+def test_a_program_of_the_operators_is_run_with_its_arguments_as_they_are(
+    tmp_path: Path, log: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", "/ours")
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+    path = program(tmp_path, 'echo "got $# [$1] ${VIRTUAL_ENV-none} ${PYTHONPATH-none}"\n')
+    assert deploy(commanded(path, "a b; $(c)"), log, home, unused) == "deployment: 1 commands ended well"
+    assert log.read_text(encoding="utf-8") == "got 1 [a b; $(c)] none none\n"
+
+
+def test_a_program_that_fails_is_told_with_its_last_words(tmp_path: Path, log: Path, home: Path) -> None:
+    path = program(tmp_path, "echo one; echo no room; exit 3\n")
+    with pytest.raises(DeploymentError, match=r"ended with 3: one \| no room") as caught:
+        deploy(commanded(path), log, home, unused)
+    assert caught.value.place == str(path)
+
+
+def test_a_program_that_is_not_there_is_told(tmp_path: Path, log: Path, home: Path) -> None:
+    site = commanded(tmp_path / "none")
+    with pytest.raises(DeploymentError, match="none is not on this machine"):
+        deployer_of(site).check(home)
+    with pytest.raises(DeploymentError, match="none is not on this machine"):
+        deploy(site, log, home, unused)
+    path = tmp_path / "not to be run"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(DeploymentError, match="not to be run is not on this machine"):
+        deployer_of(commanded(path)).check(home)
+
+
+def test_the_way_back_has_a_program_of_its_own(tmp_path: Path) -> None:
+    path = program(tmp_path, "")
+    site = commanded(path, rollback_command=[str(path), "back"])
+    assert [command.words for command in deployer_of(site).undo_commands()] == [(str(path), "back")]
+    assert deployer_of(commanded(path)).undo_commands() == []
+
+
+def test_another_program_is_another_deployment(tmp_path: Path) -> None:
+    path = program(tmp_path, "one\n")
+    before = deployer_of(commanded(path)).decides()
+    program(tmp_path, "two\n")
+    assert deployer_of(commanded(path)).decides() != before
+
+
+def test_a_deployer_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(OvnshiftError, match=r"deployment\.kind kolla-ansible: its services are not known"):
+        deployer_of(clouds.site(deployment={"kind": "kolla-ansible"}))

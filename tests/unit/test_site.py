@@ -34,7 +34,7 @@ northbound = "tcp:192.0.2.11:6641"
 southbound = "tcp:192.0.2.11:6642,tcp:[2001:db8::2]:6642"
 
 [deployment]
-kind = "devstack"
+kind = "kolla-ansible"
 
 [[guests]]
 instance = "appliance"
@@ -80,7 +80,7 @@ def test_a_site_file_that_is_right_loads(tmp_path: Path) -> None:
             10,
             r"groups\.network: 'infra9' is not in \[hosts\], which has",
         ),
-        ("network = [", "storage = [", 10, r"groups\.storage.*'control', 'network', 'compute' or 'edge'"),
+        ("network = [", "storage = [", 10, r"groups\.storage.*'control', 'network', 'compute', 'chassis' or 'edge'"),
         ('compute = ["compute1"]', "compute = []", 11, r"groups\.compute: at least one host"),
         ('host = "192.0.2.10"', "", 13, "database: either defaults_file, or host, user and password_env"),
         (
@@ -93,8 +93,13 @@ def test_a_site_file_that_is_right_loads(tmp_path: Path) -> None:
         ('user = "ovnshift"', 'user = "o"\nscratch = "neutron"', 13, "scratch must not be Neutron's own schema"),
         ('"tcp:192.0.2.11:6641"', '"http://192.0.2.11"', 19, r"ovn\.northbound: an OVSDB remote is tcp:ADDRESS:PORT"),
         ('"tcp:192.0.2.11:6641"', '"ssl:192.0.2.11:6641"', 18, "ssl: needs private_key, certificate and ca_certif"),
-        ('kind = "devstack"', 'kind = "juju"', 23, r"deployment\.kind: .*'packages', 'openstack-ansible'"),
-        ('kind = "devstack"', 'kind = "packages"', 22, 'kind = "packages" needs inventory and playbook'),
+        ('kind = "kolla-ansible"', 'kind = "juju"', 23, r"deployment\.kind: .*'packages', 'openstack-ansible'"),
+        (
+            'kind = "kolla-ansible"',
+            'kind = "packages"',
+            22,
+            'kind = "packages" needs inventory and playbook, or command',
+        ),
         ('user = "cirros"\n', "", 29, r"guests\.1: either user with password, password_env or key, or login = false"),
         ('user = "cirros"', 'user = "c"\nclosed_port = 0', 32, r"guests\.1\.closed_port: Input should be greater"),
         ("login = false", 'login = "perhaps"', 27, r"guests\.0\.login: Input should be a valid boolean"),
@@ -122,7 +127,7 @@ def test_a_wrong_key_is_named_with_its_line_and_what_is_allowed(
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
-    text = GOOD.replace("name =", "nam =").replace('"ssh://infra1"', '"rsh://infra1"').replace("devstack", "juju")
+    text = GOOD.replace("name =", "nam =").replace('"ssh://infra1"', '"rsh://infra1"').replace("kolla-ansible", "juju")
     with pytest.raises(SiteError) as caught:
         load(written(tmp_path, text))
     for line in ("line 2: cloud.nam", "line 5: hosts.infra1", "line 23: deployment.kind"):

@@ -182,8 +182,8 @@ def test_one_file_that_can_not_be_edited_keeps_all_from_being_written(host: Host
             "2 of the network and compute hosts are not in OpenStack-Ansible's inventory",
         ),
         (
-            lambda host: host.site.write_text(host.site.read_text().replace("openstack-ansible", "devstack")),
-            "kind is devstack, which has no files to stage",
+            lambda host: host.site.write_text(host.site.read_text().replace("openstack-ansible", "kolla-ansible")),
+            "kind is kolla-ansible, which has no files to stage",
         ),
         (
             lambda host: (host.deploy / "user_more.yml").write_text("x: 1\nneutron_plugin_type: ml2.lxb\n"),

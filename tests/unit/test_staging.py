@@ -192,6 +192,26 @@ def test_what_the_deployer_writes_anew_is_no_drift_and_is_not_thrown_away(direct
     assert len(staging.drift()) == 1
 
 
+def test_what_the_deployer_wrote_anew_without_adding_to_it_goes_back(directory: Path, tmp_path: Path) -> None:
+    before = (directory / "c.json").read_bytes()
+    asked: list[tuple[bytes, bytes]] = []
+
+    def loses_nothing(path: Path, now: bytes, then: bytes) -> bool:
+        assert path == directory / "c.json"
+        asked.append((now, then))
+        return b"more" not in now
+
+    staging = Staging(directory, tmp_path / "kept", lambda _path, content: b"good" in content, loses_nothing)
+    stage(staging, changes(directory))
+    (directory / "c.json").write_bytes(b"good, and more")
+    with pytest.raises(StagingError, match="written anew by the deployer since it was staged, with other hosts"):
+        staging.undo()
+    (directory / "c.json").write_bytes(b"good, in another order")
+    assert str(directory / "c.json") in staging.undo()
+    assert (directory / "c.json").read_bytes() == before
+    assert asked == [(b"good, and more", before), (b"good, in another order", before)]
+
+
 def test_a_file_that_would_be_staged_in_another_way_now_is_refused(staging: Staging, directory: Path) -> None:
     stage(staging, changes(directory))
     path = directory / "a.yml"

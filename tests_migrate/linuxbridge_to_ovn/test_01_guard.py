@@ -13,14 +13,19 @@ from ovnshift.migration.window import Window
 
 def test_the_site_file_says_enough(window: Window, check: Check) -> None:
     """The site file names the control hosts, where Neutron's server and its sync tool are, and a deployer that this can run."""
-    site = window.site
     check.demand(
-        site.group("control"), "groups.control is empty", remedy="name the hosts that Neutron's server runs on"
+        window.site.group("control"), "groups.control is empty", remedy="name the hosts that Neutron's server runs on"
     )
-    check.demand(
-        site.deployment.kind == "packages",
-        f"deployment.kind {site.deployment.kind} can't be run yet",
-        remedy='deploy with kind = "packages" and a playbook of your own',
+    for command in window.deployer.commands():
+        check.note(f"{command.program()}: {command}")
+
+
+def test_the_deployers_files_are_staged(window: Window, check: Check) -> None:
+    """Where the deployer has files of its own, they say what was staged for this change, and nobody has touched them since."""
+    check.demand_none(
+        window.deployer.drift(window.reports),
+        "of the deployer's files don't say what this window needs",
+        remedy="pytest -m stage stages them; what somebody has changed since, see with pytest -m stage --plan",
     )
 
 

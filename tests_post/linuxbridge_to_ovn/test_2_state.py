@@ -94,7 +94,7 @@ def test_chassis_and_tunnels_are_right(window: Window, check: Check) -> None:
         "things are wrong with chassis or tunnels",
         remedy="see ovn-controller's log there, and ovs-vsctl get open_vswitch . external_ids",
     )
-    check.note(f"{len(window.agent_hosts)} chassis")
+    check.note(f"{len(window.chassis)} chassis")
 
 
 def test_chassis_do_what_they_are_told(window: Window, check: Check) -> None:
@@ -104,7 +104,7 @@ def test_chassis_do_what_they_are_told(window: Window, check: Check) -> None:
         "of the chassis are silent",
         remedy="systemctl status ovn-controller there, and its log",
     )
-    check.note(f"{len(window.agent_hosts)} chassis have confirmed")
+    check.note(f"{len(window.chassis)} chassis have confirmed")
 
 
 def test_ports_are_up_where_their_instances_are(topology: Topology, south: South, check: Check) -> None:
@@ -159,7 +159,7 @@ def test_only_ovns_agents_are_left(topology: Topology, window: Window, check: Ch
     )
     controllers = {agent.host for agent in topology.agents if agent.name.startswith("OVN Controller")}
     metadata = {agent.host for agent in topology.agents if agent.name == "OVN Metadata agent"}
-    missing = [f"OVN controller on {host}" for host in window.agent_hosts if host not in controllers]
+    missing = [f"OVN controller on {host}" for host in window.chassis if host not in controllers]
     missing += [f"OVN metadata agent on {host}" for host in window.site.group("compute") if host not in metadata]
     check.demand_none(missing, "of the agents are missing", remedy="see what the deployer does on these hosts")
     check.note(f"{len(topology.agents)} agents")
@@ -175,7 +175,7 @@ def test_hosts_are_clean(window: Window, check: Check) -> None:
     )
     # OVN's metadata agent calls its veths tap… too (agent/ovn/metadata/agent.py, get_veth_name); they are ports of br-int.
     plugged = window.fleet.every(
-        window.agent_hosts, lambda host: host.check("ovs-vsctl", "--timeout=10", "list-ports", "br-int").split()
+        window.chassis, lambda host: host.check("ovs-vsctl", "--timeout=10", "list-ports", "br-int").split()
     )
     check.demand_none(
         [f"{host}: {each}" for host, left in found.items() for each in left if each.state not in {"strange", "in use"}],
@@ -192,7 +192,7 @@ def test_hosts_are_clean(window: Window, check: Check) -> None:
             f"{host}: {each}"
             for host, left in found.items()
             for each in left
-            if each.state == "strange" and each.name not in plugged[host]
+            if each.state == "strange" and each.name not in plugged.get(host, [])
         ],
         "things look like Neutron's and belong to no object of it",
         remedy="look at them, and remove what nobody needs",

@@ -138,7 +138,7 @@ def test_the_underlay_carries_geneve(
         check.note("there are no tunnelled networks")
         return
     check.demand(
-        len(addresses) > 1,
+        len(addresses) > 1 or (addresses and len(site.chassis) == 1),
         f"{len(addresses)} hosts have a tunnel address",
         remedy="local_ip in linuxbridge_agent.ini: tunnelled networks need one on every host",
     )

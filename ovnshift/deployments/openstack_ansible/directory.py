@@ -191,6 +191,15 @@ class Directory:
         except (UnicodeDecodeError, OvnshiftError):
             return False
 
+    def loses_nothing(self, path: Path, now: bytes, before: bytes) -> bool:
+        """Whether the inventory of before has all hosts and containers of the one that the generator has written since."""
+        texts = [content.decode("utf-8", "replace") for content in (now, before)]
+        try:
+            known, had = (inventory.hosts(inventory.read(text, str(path))) for text in texts)
+        except OvnshiftError:
+            return False
+        return known == had
+
     def elsewhere(self) -> list[str]:
         """Lines outside of the six files that still name LinuxBridge, or set what is staged: they would undo it.
 
@@ -220,7 +229,7 @@ class Directory:
 
 def staging_in(directory: Directory, reports: Path) -> Staging:
     """What a change stages in a deploy host's directory; its record is beside the change's reports."""
-    return Staging(directory.path, reports / "staging", directory.accepts)
+    return Staging(directory.path, reports / "staging", directory.accepts, directory.loses_nothing)
 
 
 def drift(site: Site, reports: Path) -> list[str]:

@@ -104,7 +104,7 @@ def problems(found: Mapping[str, Any], site: Site) -> list[str]:
         for group in inventory.AGENT_GROUPS
         if (left := inventory.members(made, group))
     ]
-    on_metal = {_physical(made, name).partition(".")[0] for name in inventory.members(made, CONTROLLER_GROUP)}
+    on_metal = {physical(made, name).partition(".")[0] for name in inventory.members(made, CONTROLLER_GROUP)}
     missing = [name for name in site.group("compute") if name.partition(".")[0] not in on_metal]
     if missing:
         wrong.append(f"{CONTROLLER_GROUP} lacks {', '.join(_some(missing))}")
@@ -114,7 +114,8 @@ def problems(found: Mapping[str, Any], site: Site) -> list[str]:
     return wrong
 
 
-def _physical(found: Mapping[str, Any], name: str) -> str:
+def physical(found: Mapping[str, Any], name: str) -> str:
+    """The host that a container of an inventory is on; a host is on itself."""
     return str(found["_meta"].get("hostvars", {}).get(name, {}).get("physical_host") or name)
 
 

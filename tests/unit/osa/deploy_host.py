@@ -55,7 +55,7 @@ def deploy_host(root: Path, *, release: str = "2024.2", options: str = "") -> Pa
     (root / "clouds.yaml").write_text("clouds: {}\n", encoding="utf-8")
     site = root / "site.toml"
     lines = f'kind = "openstack-ansible"\ndirectory = "{deploy}"\ncheckout = "{checkout}"\n{options}'
-    text = GOOD.replace('kind = "devstack"', lines).replace(
+    text = GOOD.replace('kind = "kolla-ansible"', lines).replace(
         '"mycloud"', f'"mycloud"\nclouds_file = "{root}/clouds.yaml"', 1
     )
     site.write_text(text, encoding="utf-8")
