@@ -162,15 +162,17 @@ def test_a_planned_undo_changes_nothing(journal: Journal, runner: Runner, said: 
 
 
 class Losing(Write):
-    """The journal is lost while this is done."""
+    """The journal is lost while this is done; if it is done beside another, once that has begun."""
 
-    def __init__(self, path: Path, journal: Path, lost: threading.Event) -> None:
+    def __init__(self, path: Path, journal: Path, lost: threading.Event, begun: threading.Event | None = None) -> None:
         super().__init__(path, "new")
         self._journal = journal
         self._lost = lost
+        self._begun = begun
 
     def do(self, found: Any) -> None:
         super().do(found)
+        assert self._begun is None or self._begun.wait(WAIT_SECONDS)
         with contextlib.closing(sqlite3.connect(self._journal)) as other:
             other.execute("DROP TABLE steps")
         self._lost.set()
@@ -182,8 +184,10 @@ class Meanwhile(Write):
     def __init__(self, path: Path, lost: threading.Event) -> None:
         super().__init__(path, "new")
         self._lost = lost
+        self.begun = threading.Event()
 
     def do(self, found: Any) -> None:
+        self.begun.set()
         assert self._lost.wait(WAIT_SECONDS)
         super().do(found)
 
@@ -201,9 +205,10 @@ def test_without_its_journal_nothing_more_is_done(runner: Runner, path: Path, tm
 
 def test_without_its_journal_nothing_more_is_begun_side_by_side(runner: Runner, path: Path, tmp_path: Path) -> None:
     lost = threading.Event()
+    beside = Meanwhile(tmp_path / "0", lost)
     steps: list[Write] = [
-        Meanwhile(tmp_path / "0", lost),
-        Losing(tmp_path / "1", path, lost),
+        beside,
+        Losing(tmp_path / "1", path, lost, beside.begun),
         *(Write(tmp_path / str(number), "new") for number in range(2, 12)),
     ]
     with pytest.raises(JournalError, match=r"journal\.sqlite: can't be"):
