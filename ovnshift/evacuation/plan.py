@@ -17,8 +17,8 @@ from ovnshift.cloud.topology import (
     Router,
     Topology,
 )
+from ovnshift.connectivity.realised import HostState, RouterState, missing
 from ovnshift.errors import OvnshiftError
-from ovnshift.evacuation.realised import HostState, RouterState, missing
 
 # Agents that plug ports, with where each says which physical networks it reaches.
 _PLUGGING = {AGENT_OPENVSWITCH: "bridge_mappings", AGENT_LINUXBRIDGE: "interface_mappings"}

@@ -21,10 +21,10 @@ from ovnshift.cloud.topology import (
     Router,
 )
 from ovnshift.connectivity.measure import sweep_from
+from ovnshift.connectivity.realised import look, missing
 from ovnshift.errors import OvnshiftError
 from ovnshift.evacuation.announcements import Announcements
 from ovnshift.evacuation.plan import Evacuation
-from ovnshift.evacuation.realised import look, missing
 from ovnshift.journal import Journal, State
 from ovnshift.migration.backups import CHAPTER as BACK_UP
 from ovnshift.migration.networks import agents_of_router

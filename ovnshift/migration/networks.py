@@ -7,6 +7,7 @@ from typing import Any
 
 from ovnshift.cloud.topology import AGENT_L3, Network, Router
 from ovnshift.connectivity.measure import sweep_from
+from ovnshift.connectivity.realised import look, missing
 from ovnshift.connectivity.underlay import geneve_overhead, tunnel_addresses
 from ovnshift.connectivity.underlay import measure as measure_underlay
 from ovnshift.errors import OvnshiftError
@@ -192,6 +193,10 @@ class MakeRouterPlain(Step):
         return [f"router {self._router.label} is plain, and forwards on {place[0]}"]
 
     def _missing(self, place: list[str]) -> str | None:
+        """What is missing until it is plain, whole, and on one host only; ``place`` gets that host.
+
+        What agents had of it as an HA router forwards as well, until they come to take it away.
+        """
         hosts = [
             agent.host
             for agent in ask("Neutron", "L3 agents", lambda: list(self._window.network.agents(agent_type=AGENT_L3)))
@@ -202,9 +207,11 @@ class MakeRouterPlain(Step):
         ]
         if len(hosts) != 1:
             return f"{len(hosts)} L3 agents have it"
+        place[:] = hosts
+        if what := self._not_plain(hosts[0]):
+            return what
         targets = self._addresses()
         if not targets:
-            place[:] = hosts
             return None
         probes = [(address, f"qrouter-{self._router.id}", "icmp", address, None) for address in targets]
         answers = sweep_from(
@@ -219,8 +226,23 @@ class MakeRouterPlain(Step):
             for id_, answer in answers.items()
             if not answer.get("received")
         ]
-        place[:] = hosts
         return f"on {hosts[0]}: {', '.join(silent)}" if silent else None
+
+    def _not_plain(self, place: str) -> str | None:
+        """What hosts still have of it as an HA router, and what the one that has it now lacks."""
+        before, id_ = self._window.before, self._router.id
+        hosts = dict.fromkeys([*self._window.site.group("network"), place])
+        states = self._window.fleet.every(hosts, lambda host: look(host, [id_]))
+        elsewhere = [host for host, state in states.items() if host != place and id_ in state.namespaces]
+        if elsewhere:
+            return f"its namespace is still on {', '.join(elsewhere)}"
+        state = states[place].routers.get(id_)
+        if state is not None and state.of_ha:
+            return f"on {place} it still has {', '.join(state.of_ha)}"
+        ports = before.ports_of_router.get(id_, ())
+        floating_ips = [each for each in before.floating_ips if each.router_id == id_]
+        lacks = missing(self._router, ports, floating_ips, before.subnet, state)
+        return f"on {place}: {', '.join(lacks)}" if lacks else None
 
     def _addresses(self) -> list[str]:
         """Its own addresses, and the gateway of its external network."""

@@ -24,10 +24,10 @@ from ovnshift.cloud.topology import (
     Subnet,
     Topology,
 )
+from ovnshift.connectivity.realised import Device, HostState, RouterState, device_of, missing
 from ovnshift.errors import OvnshiftError
 from ovnshift.evacuation.holding import value_of
 from ovnshift.evacuation.plan import Planned, Wishes, candidates, make
-from ovnshift.evacuation.realised import Device, HostState, RouterState, device_of, missing
 from ovnshift.evacuation.source import NoSuchAgent, find_agent, hosts_of_unit, is_unit, read_status
 
 PUBLIC, INNER = "net-public", "net-inner"

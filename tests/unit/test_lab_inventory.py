@@ -148,3 +148,95 @@ def test_the_checkout_has_all_that_its_playbooks_include(tmp_path: Path, monkeyp
             check=False,
         )
         assert done.returncode == 0, (path, done.stderr)
+
+
+GENEVE = {"type": "geneve", "range": "1:1000", "net_name": "geneve", "container_bridge": "br-vxlan"}
+FLAT = {"type": "flat", "net_name": "flat", "container_bridge": "br-flat", "network_interface": "veth2"}
+VLAN = {"type": "vlan", "range": "1:1", "net_name": "vlan", "container_bridge": "br-ex", "network_interface": "eth3"}
+CHASSIS = ["neutron_ovn_controller"]
+# What a staged directory says, and what of it os-neutron-install.yml deploys by.
+STAGED_VARIABLES: dict[str, Any] = {
+    "neutron_plugin_type": "ml2.ovn",
+    "neutron_plugin_base": ["neutron.services.ovn_l3.plugin.OVNL3RouterPlugin", "qos"],
+    "neutron_ml2_drivers_type": "geneve,vxlan,vlan,flat",
+    "provider_networks": [{"network": {**each, "group_binds": CHASSIS}} for each in (GENEVE, FLAT, VLAN)],
+}
+BY_ALL: dict[str, Any] = {
+    "ovn": True,
+    "service_plugins": "neutron.services.ovn_l3.plugin.OVNL3RouterPlugin,qos",
+    "type_drivers": "geneve,vxlan,vlan,flat",
+    "tenant_network_types": "geneve",
+    "geneve_ranges": "1:1000",
+    "flat_networks": ["flat"],
+    "vlan_ranges": ["vlan:1:1"],
+    "physical_networks": [
+        {"name": "flat", "bridge": "br-flat", "interface": "veth2"},
+        {"name": "vlan", "bridge": "br-ex", "interface": "eth3"},
+    ],
+}
+
+
+def networks(*each: dict[str, Any]) -> dict[str, Any]:
+    return {"provider_networks": [{"network": {"group_binds": CHASSIS, **network}} for network in each]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "comes_out"),
+    [
+        ({}, {}),
+        ({"neutron_plugin_type": "ml2.lxb"}, {"ovn": False}),
+        ({"neutron_plugin_base": ["router", "qos"]}, {"service_plugins": "router,qos"}),
+        ({"neutron_ml2_drivers_type": "vxlan,vlan,flat"}, {"type_drivers": "vxlan,vlan,flat"}),
+        (
+            networks({**GENEVE, "type": "vxlan"}, FLAT, VLAN),
+            {"geneve_ranges": "", "tenant_network_types": "vxlan"},
+        ),
+        (
+            networks(GENEVE, {**FLAT, "group_binds": ["neutron_linuxbridge_agent"]}, VLAN),
+            {"flat_networks": [], "physical_networks": BY_ALL["physical_networks"][1:]},
+        ),
+        (
+            networks(GENEVE, FLAT, {key: value for key, value in VLAN.items() if key != "network_interface"}),
+            {
+                "physical_networks": [
+                    BY_ALL["physical_networks"][0],
+                    {"name": "vlan", "bridge": "br-ex", "interface": ""},
+                ]
+            },
+        ),
+    ],
+    ids=["as staged", "plugin type", "plugins", "types", "vxlan", "a network bound to the old agent", "no interface"],
+)
+def test_a_line_that_is_not_staged_comes_out_wrong(
+    tmp_path: Path, changed: dict[str, Any], comes_out: dict[str, Any]
+) -> None:
+    told, playbook = tmp_path / "told.json", tmp_path / "playbook.yml"
+    shown = ", ".join(f"'{name}': {name}" for name in BY_ALL)
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [str(layout.SOURCE / "openstack_ansible/playbooks/vars/neutron.yml")],
+        "tasks": [{"ansible.builtin.copy": {"dest": str(told), "content": f"{{{{ {{{shown}}} | to_json }}}}"}}],
+    }
+    playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
+    (tmp_path / "variables.json").write_text(json.dumps({**STAGED_VARIABLES, **changed}), encoding="utf-8")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-e",
+            f"ansible_python_interpreter={sys.executable}",
+            "-e",
+            f"@{tmp_path / 'variables.json'}",
+            str(playbook),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(told.read_text(encoding="utf-8")) == {**BY_ALL, **comes_out}

@@ -28,6 +28,11 @@ class Device(_Value):
     addresses: tuple[str, ...]
 
 
+# What an HA router has besides (neutron/agent/l3/ha_router.py).
+_HA_DEVICE = "ha-"
+_HA_PROCESS = "keepalived"
+
+
 class RouterState(_Value):
     """A router's namespace on a host. ``nat``: rules of iptables' nat table; ``processes``: names and resident kilobytes."""
 
@@ -36,6 +41,12 @@ class RouterState(_Value):
     nat: tuple[str, ...]
     processes: tuple[tuple[str, int], ...]
     packets_per_second: float = 0.0
+
+    @property
+    def of_ha(self) -> list[str]:
+        """What is there of an HA router: as long as it is, keepalived may give addresses and take them away."""
+        devices = [name for name in self.links if name.startswith(_HA_DEVICE)]
+        return [*devices, *dict.fromkeys(name for name, _ in self.processes if name.startswith(_HA_PROCESS))]
 
     @property
     def megabytes(self) -> float:
