@@ -445,6 +445,18 @@ def whole() -> RouterState:
     )
 
 
+def test_what_is_left_of_an_ha_router_is_seen() -> None:
+    plain = whole()
+    assert plain.of_ha == []
+    ha = plain.model_copy(
+        update={
+            "links": {**plain.links, "ha-0a1b2c3d-4e": Device(mac=None, addresses=("169.254.192.3/18",))},
+            "processes": (("haproxy", 900), ("keepalived", 800), ("keepalived", 700)),
+        }
+    )
+    assert ha.of_ha == ["ha-0a1b2c3d-4e", "keepalived"]
+
+
 def lacks(found: RouterState | None, of: Router = ROUTER) -> list[str]:
     return missing(of, [INSIDE, GATEWAY], [FLOATING], SUBNETS, found)
 
