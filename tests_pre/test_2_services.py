@@ -7,7 +7,8 @@ import pytest
 from fixtures.checks import Check
 from fixtures.cloud import Inventories
 from ovnshift.cloud import Topology
-from ovnshift.cloud import topology as words
+from ovnshift.deployments.deployer import services_of
+from ovnshift.site import Site
 
 pytestmark = pytest.mark.pre
 
@@ -27,15 +28,9 @@ def test_agents_are_alive(topology: Topology, check: Check) -> None:
     check.demand(topology.agents, "Neutron has no agents", remedy="see whether this is the right cloud (cloud.name)")
 
 
-def test_units_are_as_the_api_says(topology: Topology, inventories: Inventories, check: Check) -> None:
+def test_units_are_as_the_api_says(site: Site, topology: Topology, inventories: Inventories, check: Check) -> None:
     """Agents that the API calls alive run as systemd units on their hosts, and are enabled there."""
-    units = {
-        words.AGENT_LINUXBRIDGE: "neutron-linuxbridge-agent.service",
-        words.AGENT_OPENVSWITCH: "neutron-openvswitch-agent.service",
-        words.AGENT_L3: "neutron-l3-agent.service",
-        words.AGENT_DHCP: "neutron-dhcp-agent.service",
-        words.AGENT_METADATA: "neutron-metadata-agent.service",
-    }
+    units = services_of(site).of_agents
     strange = []
     for agent in topology.agents:
         inventory = inventories.found.get(agent.host)

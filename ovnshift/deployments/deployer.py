@@ -8,9 +8,10 @@ from typing import Protocol
 from ovnshift.deployments.commands import Command
 from ovnshift.deployments.openstack_ansible.deployer import OpenStackAnsible
 from ovnshift.deployments.packages import Packages
-from ovnshift.deployments.services import DEVSTACK, Services
+from ovnshift.deployments.services import DEVSTACK, PACKAGES, Services
 from ovnshift.errors import OvnshiftError
 from ovnshift.site import Site
+from ovnshift.site.models import Absent
 
 
 class Deployer(Protocol):
@@ -69,6 +70,15 @@ class Deployer(Protocol):
         Raises:
             OvnshiftError: a file can't be read or understood.
         """
+
+
+def services_of(site: Site) -> Services:
+    """What a cloud calls its services; as packages do where the site file has no deployer, since the work needs none.
+
+    Raises:
+        OvnshiftError: its deployer is one that is not known.
+    """
+    return PACKAGES if isinstance(site.deployment, Absent) else deployer_of(site).services
 
 
 def deployer_of(site: Site) -> Deployer:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, AGENT_LINUXBRIDGE, AGENT_METADATA, AGENT_OPENVSWITCH
 from ovnshift.deployments.commands import DeploymentError
 from ovnshift.hosts import Connection
 from ovnshift.hosts.connection import CommandFailed
@@ -35,6 +36,10 @@ class Services(Protocol):
         """OVN's databases and northd."""
 
     @property
+    def of_agents(self) -> Mapping[str, str]:
+        """The unit of each kind of agent, by what Neutron calls the kind ("L3 agent")."""
+
+    @property
     def sync_tool(self) -> tuple[str, ...]:
         """Where ``neutron-ovn-db-sync-util`` may be on a control host: names or globs, the first that is there counts."""
 
@@ -49,6 +54,15 @@ _CENTRAL = (
 )
 
 
+_OF_AGENTS = {
+    AGENT_LINUXBRIDGE: "neutron-linuxbridge-agent.service",
+    AGENT_OPENVSWITCH: "neutron-openvswitch-agent.service",
+    AGENT_L3: "neutron-l3-agent.service",
+    AGENT_DHCP: "neutron-dhcp-agent.service",
+    AGENT_METADATA: "neutron-metadata-agent.service",
+}
+
+
 @dataclass(frozen=True)
 class Units:
     """:class:`Services` as data."""
@@ -58,6 +72,7 @@ class Units:
     chassis: tuple[str, ...]
     switch: tuple[str, ...] = _SWITCH
     central: tuple[str, ...] = _CENTRAL
+    of_agents: Mapping[str, str] = field(default_factory=lambda: dict(_OF_AGENTS))
     sync_tool: tuple[str, ...] = ("neutron-ovn-db-sync-util",)
 
 
@@ -100,8 +115,34 @@ DEVSTACK = Units(
     ),
     ("devstack@ovs-vswitchd.service", "devstack@ovsdb-server.service", *_SWITCH),
     ("devstack@ovn-northd.service", *_CENTRAL),
+    of_agents={
+        AGENT_LINUXBRIDGE: "devstack@q-agt.service",
+        AGENT_OPENVSWITCH: "devstack@q-agt.service",
+        AGENT_L3: "devstack@q-l3.service",
+        AGENT_DHCP: "devstack@q-dhcp.service",
+        AGENT_METADATA: "devstack@q-meta.service",
+    },
     sync_tool=("/opt/stack/data/venv/bin/neutron-ovn-db-sync-util", "neutron-ovn-db-sync-util"),
 )
+
+
+# DevStack's short names of what the others call as their programs are called.
+_PROGRAMS = {
+    "q-agt": "neutron-linuxbridge-agent",
+    "q-l3": "neutron-l3-agent",
+    "q-dhcp": "neutron-dhcp-agent",
+    "q-meta": "neutron-metadata-agent",
+    "q-metering": "neutron-metering-agent",
+    "q-svc": "neutron-server",
+    "q-ovn-metadata-agent": "neutron-ovn-metadata-agent",
+    "q-ovn-agent": "neutron-ovn-agent",
+}
+
+
+def program_of(unit: str) -> str:
+    """What the processes of a unit are called."""
+    name = unit.removesuffix(".service").removeprefix("devstack@")
+    return _PROGRAMS.get(name, name)
 
 
 def find_tool(host: Connection, places: Sequence[str]) -> str:

@@ -11,22 +11,6 @@ from ovnshift.hosts import programs
 from ovnshift.hosts.connection import Connection, HostError
 from ovnshift.hosts.fleet import Fleet
 
-NEUTRON_UNITS = (
-    "neutron-linuxbridge-agent.service",
-    "neutron-linuxbridge-cleanup.service",
-    "neutron-l3-agent.service",
-    "neutron-dhcp-agent.service",
-    "neutron-metadata-agent.service",
-    "neutron-metering-agent.service",
-    "neutron-openvswitch-agent.service",
-    "neutron-ovn-metadata-agent.service",
-    "neutron-server.service",
-    "openvswitch-switch.service",
-    "ovn-controller.service",
-    "nova-compute.service",
-    "libvirtd.service",
-)
-
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -93,13 +77,19 @@ class HostInventory(_Value):
         return next((link for link in self.links if address in {a.split("/")[0] for a in link.addresses}), None)
 
 
-def look(connection: Connection, *, disks: Iterable[str], domains: bool) -> HostInventory:
+def look(connection: Connection, *, disks: Iterable[str], domains: bool, units: Iterable[str] = ()) -> HostInventory:
     """Look around on a host.
+
+    Args:
+        connection: to it.
+        disks: paths whose file systems' room is told.
+        domains: whether libvirt is asked.
+        units: of systemd, whose state is told.
 
     Raises:
         HostError: it could not be asked.
     """
-    task = {"units": NEUTRON_UNITS, "disks": list(disks), "domains": domains}
+    task = {"units": list(units), "disks": list(disks), "domains": domains}
     connection.run("true", user=True)  # so that the time of connecting is not taken for the clock's error
     before = time.time()
     (report,) = programs.run(connection, programs.source("ovnshift.hosts.programs", "look.py"), task)
@@ -109,12 +99,15 @@ def look(connection: Connection, *, disks: Iterable[str], domains: bool) -> Host
     return HostInventory(**report, clock_error=found - (before + after) / 2, clock_bound=bound)
 
 
-def look_everywhere(fleet: Fleet, names: Iterable[str]) -> tuple[dict[str, HostInventory], dict[str, HostError]]:
+def look_everywhere(
+    fleet: Fleet, names: Iterable[str], units: Iterable[str] = ()
+) -> tuple[dict[str, HostInventory], dict[str, HostError]]:
     """Look around on several hosts at once; inventories, and the errors of those that could not be asked."""
     computes = set(fleet.site.group("compute"))
     disks = ["/etc", "/var/lib", "/var/log"]
+    units = sorted(set(units))
 
     def ask(connection: Connection) -> HostInventory:
-        return look(connection, disks=disks, domains=connection.name in computes)
+        return look(connection, disks=disks, domains=connection.name in computes, units=units)
 
     return fleet.each(names, ask)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, AGENT_LINUXBRIDGE, AGENT_METADATA, AGENT_METERING, OWNER_DHCP
+from ovnshift.deployments.services import program_of
 from ovnshift.hosts import cleanup
 from ovnshift.hosts.cleanup import Belongings, Leftover
 from ovnshift.hosts.units import unit_states
@@ -89,7 +90,7 @@ class StopUnits(Step):
         return [f"{self._host}: {', '.join(self.states()) or 'has none of these'}: inactive; no such process"]
 
     def _processes(self) -> list[str]:
-        programs = [unit.removesuffix(".service") for unit in self._units]
+        programs = [program_of(unit) for unit in self._units]
         listed = self._window.fleet[self._host].check("ps", "-e", "-o", "pid=,args=", "--cols", "400")
         found = []
         for line in listed.splitlines():

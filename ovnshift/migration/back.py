@@ -221,13 +221,17 @@ class UndoDeployment(Step):
 
     def prove(self) -> list[str]:
         """By each host: no chassis can work there."""
-        answers = self._window.fleet.every(
-            self._window.agent_hosts,
-            lambda host: host.run("systemctl", "is-active", "--quiet", "--", "ovn-controller.service").returncode,
-        )
-        if on := [host for host, code in answers.items() if code == 0]:
-            raise NotReady(Finding(f"ovn-controller runs on {', '.join(on)}", (), "who has started it?"))
-        return [f"no ovn-controller on {len(answers)} hosts"]
+        units = self._window.services.chassis
+        answers = self._window.fleet.every(self._window.agent_hosts, lambda host: unit_states(host, units))
+        on = [
+            f"{unit} on {host}"
+            for host, states in answers.items()
+            for unit, state in states.items()
+            if state["active"] == "active"
+        ]
+        if on:
+            raise NotReady(Finding(f"{', '.join(on)}: active", (), "who has started it?"))
+        return [f"nothing of OVN's chassis runs on {len(answers)} hosts"]
 
 
 class RestoreConfiguration(Step):

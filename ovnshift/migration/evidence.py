@@ -11,6 +11,7 @@ from ovnshift import files
 from ovnshift.cloud.topology import OWNER_METADATA, OWNER_ROUTER_GATEWAY, ROUTER_INTERFACES, Port, Topology
 from ovnshift.connectivity.cells import Cell, Kind
 from ovnshift.connectivity.comparison import Comparison
+from ovnshift.deployments.deployer import deployer_of
 from ovnshift.errors import OvnshiftError
 from ovnshift.hosts import Fleet
 from ovnshift.ovn import southbound
@@ -78,7 +79,7 @@ class _Looker:
         if host in self._site.hosts:
             self._ask(f"interface in the switch of {host}", lambda: self._interface(host, port.id))
             self._ask(f"flows of the port in br-int of {host}", lambda: self._flows(host, port.id))
-            for unit in ("ovn-controller.service", "neutron-ovn-metadata-agent.service"):
+            for unit in deployer_of(self._site).services.chassis:
                 self._ask(f"journal of {unit} on {host}", lambda unit=unit: self._journal(host, unit))  # type: ignore[misc]
         return self._pieces
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ovnshift.cloud.topology import AGENT_OPENVSWITCH
 from ovnshift.deployments import commands
-from ovnshift.deployments.deployer import deployer_of
-from ovnshift.deployments.services import DEVSTACK, OPENSTACK_ANSIBLE, PACKAGES, Services, find_tool
+from ovnshift.deployments.deployer import deployer_of, services_of
+from ovnshift.deployments.services import DEVSTACK, OPENSTACK_ANSIBLE, PACKAGES, Services, find_tool, program_of
 from ovnshift.errors import OvnshiftError
 from ovnshift.hosts.openssh import Local
-from ovnshift.site.models import Deployment
+from ovnshift.site.models import Absent, Deployment
 from tests.unit import clouds
 
 EACH = [PACKAGES, OPENSTACK_ANSIBLE, DEVSTACK]
@@ -35,6 +36,22 @@ def test_each_kind_of_the_site_file_is_known_or_said_not_to_be() -> None:
         with contextlib.suppress(OvnshiftError):
             known[kind] = deployer_of(clouds.site(deployment={"kind": kind, "command": ["true"]})).services
     assert known == {"packages": PACKAGES, "openstack-ansible": OPENSTACK_ANSIBLE, "devstack": DEVSTACK}
+
+
+@pytest.mark.parametrize("services", EACH, ids=["packages", "openstack-ansible", "devstack"])
+def test_every_agents_unit_is_one_that_is_stopped_and_its_program_is_looked_for(services: Services) -> None:
+    stopped = {unit: program_of(unit) for unit in services.agents}
+    for kind, unit in services.of_agents.items():
+        if kind != AGENT_OPENVSWITCH:
+            assert stopped[unit] == PACKAGES.of_agents[kind].removesuffix(".service")
+    assert program_of(services.api[0]) == "neutron-server"
+    assert {"ovn-controller", "neutron-ovn-metadata-agent"} <= {program_of(unit) for unit in services.chassis}
+
+
+def test_a_site_without_a_deployer_has_services_all_the_same() -> None:
+    site = clouds.site()
+    assert services_of(site) is DEVSTACK
+    assert services_of(site.model_copy(update={"deployment": Absent("deployment")})) is PACKAGES
 
 
 def test_a_tool_is_the_newest_of_those_that_are_there(tmp_path: Path) -> None:

@@ -13,13 +13,6 @@ from ovnshift.migration.sync import run_sync
 from ovnshift.migration.window import Window, wait_until
 from ovnshift.ovn import North, South
 
-OLD_UNITS = (
-    "neutron-linuxbridge-agent.service",
-    "neutron-l3-agent.service",
-    "neutron-dhcp-agent.service",
-    "neutron-metadata-agent.service",
-)
-
 
 def test_no_row_is_left_of_the_old_driver(window: Window, check: Check) -> None:
     """No row of Neutron's database names LinuxBridge, VXLAN, the old L3 providers, or HA ports."""
@@ -171,7 +164,11 @@ def test_hosts_are_clean(window: Window, check: Check) -> None:
     found = window.fleet.every(window.agent_hosts, lambda host: cleanup.look(host, known))
     units = window.fleet.every(
         window.agent_hosts,
-        lambda host: host.run("systemctl", "list-units", "--plain", "--no-legend", "--state=active", *OLD_UNITS).text,
+        lambda host: (
+            host.run(
+                "systemctl", "list-units", "--plain", "--no-legend", "--state=active", *window.services.agents
+            ).text
+        ),
     )
     # OVN's metadata agent calls its veths tap… too (agent/ovn/metadata/agent.py, get_veth_name); they are ports of br-int.
     plugged = window.fleet.every(
