@@ -4,7 +4,7 @@ Two series. *resume*: one window, killed three times at each of its steps, and c
 during a step, then the way back, itself killed once; the cloud has to be what it was before. That is done for each kind of step
 once, with one of its objects: those of a kind (instances that are stopped, hosts that are cleaned) are done side by side, so that
 all of them are hit. What was killed, and what came of it, is in ``reports/torture/results.json`` and ``table.md``. With
-``--continue`` the back series leaves out the kinds that are in there.
+``--continue`` what was compared is not done again, and the undisturbed window is that of then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lab import paths
@@ -44,7 +45,11 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill. ``outcome``: what came of the run: "killed", "went by" (nothing was left to do there), or what it failed with."""
+    """One kill.
+
+    ``outcome``: what came of the run: "killed", "went by" (nothing was left to do there) or "failed". ``compared``: whether the
+    end that was come to after it was compared, and was the one that it should be.
+    """
 
     series: str
     step: str
@@ -53,6 +58,7 @@ class Kill:
     alone: bool
     seconds: float
     outcome: str
+    compared: bool = False
 
 
 def lab_command(*arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
@@ -177,26 +183,32 @@ class Torture:
         kinds: dict[str, list[Entry]] = {}
         for entry in self._wanted(entries):
             kinds.setdefault(kind_of(entry.step), []).append(entry)
-        known = {kind_of(kill.step) for kill in self.kills if kill.series == "back"}
+        known = {kind_of(kill.step) for kill in self.kills if kill.series == "back" and kill.compared}
         return [self._random.choice(found) for kind, found in kinds.items() if kind not in known]
 
     # Series
 
     def undisturbed(self) -> tuple[list[Entry], dict[str, Any]]:
         """A window that nobody disturbs: its steps, and what the cloud is like after it."""
+        known = PLACE / "undisturbed.json"
+        journal = REPORTS / UNDISTURBED / "journal.sqlite"
+        if known.exists():
+            return entries_done(journal), json.loads(known.read_text(encoding="utf-8"))
+        shutil.rmtree(REPORTS / UNDISTURBED, ignore_errors=True)
         lab_command("reset")
         must(suite("-m", "pre", change=UNDISTURBED), "pre")
         must(suite("tests_migrate", change=UNDISTURBED), "the undisturbed window")
         must(suite("tests_post", change=UNDISTURBED), "post")
-        entries = [
-            entry
-            for entry in entries_of(REPORTS / UNDISTURBED / "journal.sqlite")
-            if entry.state in {State.DONE, State.ALREADY}
-        ]
-        return entries, {**self._state(), "cells": self._cells(UNDISTURBED)}
+        files.write_atomically(known, json.dumps({**self._state(), "cells": self._cells(UNDISTURBED)}).encode())
+        # Read again, so that it is the same as it will be for a later run.
+        return entries_done(journal), json.loads(known.read_text(encoding="utf-8"))
 
     def resume(self, entries: Sequence[Entry], wanted: dict[str, Any]) -> None:
         """One window, killed three times at each of its steps."""
+        if any(kill.compared for kill in self.kills if kill.series == "resume"):
+            say("resume: was done, and its end compared")
+            return
+        self.kills = [kill for kill in self.kills if kill.series != "resume"]
         lab_command("reset")
         must(suite("-m", "pre", change=TORTURED), "pre")
         for entry in self._wanted(entries):
@@ -204,10 +216,14 @@ class Torture:
                 self._kill(self._order("resume", entry, when), change=TORTURED)
         must(suite("tests_migrate", change=TORTURED), "the window that was killed often")
         must(suite("tests_post", change=TORTURED), "post after the window that was killed often")
-        self._compare("resume", wanted, {**self._state(), "cells": self._cells(TORTURED)})
+        found = json.loads(json.dumps({**self._state(), "cells": self._cells(TORTURED)}))
+        self._compare("resume", wanted, found)
+        self._mark("resume")
 
     def back(self, entries: Sequence[Entry]) -> None:
         """A window killed during a step, and the way back killed once; for each kind of step."""
+        # Without those of a run that broke off before it could compare.
+        self.kills = [kill for kill in self.kills if kill.series != "back" or kill.compared]
         lab_command("reset")
         before = self._state()
         shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
@@ -222,6 +238,12 @@ class Torture:
             if not self._killed_on_the_way_back():
                 must(suite("tests_migrate", "--rollback", change=TORTURED), f"the way back from {entry.step}")
             self._compare("back", before, self._state())
+            self._mark("back")
+
+    def _mark(self, series: str) -> None:
+        """The end after the kills of a series so far was compared."""
+        self.kills = [replace(kill, compared=True) if kill.series == series else kill for kill in self.kills]
+        self.write()
 
     def _killed_on_the_way_back(self) -> bool:
         """Kill the way back at the first step of some chapter; whether it came to its end, having nothing to do in that one."""
@@ -237,14 +259,19 @@ class Torture:
         files.write_atomically(PLACE / "results.json", results.encode())
         rows = [
             f"| {kill.series} | {kill.step} | {kill.when} | {kill.delay} | {'the run' if kill.alone else 'all'} "
-            f"| {kill.seconds} | {kill.outcome} |"
+            f"| {kill.seconds} | {kill.outcome} | {'the same' if kill.compared else ''} |"
             for kill in self.kills
         ]
         head = [
-            "| series | step | killed | after s | what | the run took s | outcome |",
-            "|---|---|---|---|---|---|---|",
+            "| series | step | killed | after s | what | the run took s | outcome | the end |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         files.write_atomically(PLACE / "table.md", ("\n".join([*head, *rows]) + "\n").encode())
+
+
+def entries_done(journal: Path) -> list[Entry]:
+    """The steps that a window has done."""
+    return [entry for entry in entries_of(journal) if entry.state in {State.DONE, State.ALREADY}]
 
 
 def kind_of(step: str) -> str:
@@ -270,10 +297,10 @@ def main() -> int:
     arguments = parser.parse_args()
     results = PLACE / "results.json"
     known = json.loads(results.read_text(encoding="utf-8")) if arguments.carry_on and results.exists() else []
-    shutil.rmtree(PLACE, ignore_errors=True)
-    PLACE.mkdir(parents=True)
-    for change in (UNDISTURBED, TORTURED):
-        shutil.rmtree(REPORTS / change, ignore_errors=True)
+    if not arguments.carry_on:
+        shutil.rmtree(PLACE, ignore_errors=True)
+    PLACE.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
     lab_command("up")
     torture = Torture(Lab(lab_command, MachineState.now(), ""), arguments.seed, arguments.only)
     torture.kills += [Kill(**kill) for kill in known]
