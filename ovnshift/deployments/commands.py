@@ -26,6 +26,17 @@ STOP_SECONDS = 10
 KEEP_LINES = 40
 # Of this project's virtual environment, and no business of a deployer's.
 _OURS = frozenset({"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"})
+# Ends all that a program has started when it is told to end, since a wrapper (openstack-ansible is one) does not pass that on.
+_KEEPER = """
+stop() { trap '' TERM; kill -TERM 0; }
+trap stop TERM
+"$@" &
+while :; do
+    wait $!
+    code=$?
+    kill -0 $! 2>/dev/null || exit $code
+done
+"""
 # Followed by the number of the process that made it.
 HOME_PREFIX = "ovnshift-ansible-"
 
@@ -175,7 +186,7 @@ def _run(command: Command, site: Site, log: Path, home: Path, say: Callable[[str
         with log.open("ab") as stream:
             process = subprocess.Popen(
                 # A run that is killed takes its playbook along: the next one runs it again, and not beside it.
-                ["setpriv", "--pdeathsig", "TERM", "--", program, *command.words[1:]],
+                ["setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", _KEEPER, "sh", program, *command.words[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

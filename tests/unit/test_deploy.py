@@ -338,6 +338,35 @@ def test_a_program_that_fails_is_told_with_its_last_words(tmp_path: Path, log: P
     assert caught.value.place == str(path)
 
 
+@pytest.mark.parametrize("how", ["the run is killed", "it takes too long"])
+def test_what_a_wrapper_has_started_ends_with_it(tmp_path: Path, log: Path, home: Path, how: str) -> None:
+    """As openstack-ansible starts ansible-playbook, and waits."""
+    path = program(tmp_path, f"sh -c 'while :; do sleep 1; done' {tmp_path}/inner\necho never\n")
+    site = commanded(path)
+
+    def inner() -> list[str]:
+        return [each for each in processes_with(f"{tmp_path}/inner") if "sleep 1" in each]
+
+    if how == "it takes too long":
+        site = site.model_copy(update={"limits": site.limits.model_copy(update={"deploy_seconds": 2.0})})
+        with pytest.raises(DeploymentError, match="was not done in 2 s and was stopped"):
+            deploy(site, log, home, unused)
+    else:
+        child = os.fork()
+        if child == 0:
+            try:
+                deploy(site, log, home, lambda _: None)
+            finally:
+                os._exit(1)
+        try:
+            assert waited_for(inner, BOUND_SECONDS)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert waited_for(lambda: not inner(), STOPPED_SECONDS), inner()
+    assert "never" not in log.read_text(encoding="utf-8")
+
+
 def test_a_program_that_is_not_there_is_told(tmp_path: Path, log: Path, home: Path) -> None:
     site = commanded(tmp_path / "none")
     with pytest.raises(DeploymentError, match="none is not on this machine"):
