@@ -43,6 +43,7 @@ _OTHERS = ("neutron-ovn-db-sync-util", "neutron-rpc-server", "neutron-api")
 _LAY_OUT = """\
 set -eu
 version=$(dpkg-query --show --showformat='${Version}' neutron-common | sed 's/^[0-9]*://; s/-.*//')
+[ -n "$version" ]
 venv=/openstack/venvs/neutron-$version/bin
 mkdir -p "$venv"
 move() {

@@ -76,6 +76,7 @@ def up(
             f"the lab that is here is laid out as {record.layout} does it, not as {layout}",
             "python -m lab down, then run this again",
         )
+    _check_layout(layout, mechanism or (record.mechanism if record else blueprint.Mechanism.LINUXBRIDGE))
     if record is not None and rebuild:
         raise LabError("a lab is here, so that it can't be rebuilt", "python -m lab down, then run this again")
     addresses = blueprint.Addresses(management or (record.management if record else blueprint.DEFAULT_MANAGEMENT))
@@ -91,7 +92,6 @@ def up(
     elif record.image != hosts_image:
         raise LabError("the lab that is here was made from another image", "python -m lab down, then run this again")
     if layout is not None:
-        _check_layout(layout, record.mechanism)
         record.layout = layout
         record.save()
     _bring_up(progress, record, store.ensure_identity(record), guests_image)
@@ -104,7 +104,7 @@ def up(
     _say_ready(progress, record, begin, "up")
 
 
-def _check_layout(layout: blueprint.Layout, mechanism: blueprint.Mechanism) -> None:
+def _check_layout(layout: blueprint.Layout | None, mechanism: blueprint.Mechanism) -> None:
     if layout is blueprint.Layout.OPENSTACK_ANSIBLE and mechanism is not blueprint.Mechanism.LINUXBRIDGE:
         raise LabError(
             f"--layout {layout} is for a cloud with {blueprint.Mechanism.LINUXBRIDGE}, not with {mechanism}",

@@ -12,7 +12,7 @@ from ovnshift.deployments.openstack_ansible.release import detect
 from ovnshift.deployments.services import OPENSTACK_ANSIBLE
 from ovnshift.site import Site
 
-# Where it keeps its own names of files beside an operator's (scripts/openstack-ansible.sh loads user_*.yml).
+# Of the checkout: where openstack-ansible is run.
 _PLAYBOOKS = Path("playbooks")
 SERVER_GROUP = "neutron_server"
 
