@@ -6,6 +6,7 @@ a host by the control group that it was started in.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -134,13 +135,36 @@ def _kill(pid: int) -> None:
         return
 
 
-def remove_groups() -> None:
-    """Remove the lab's control groups, innermost first; they must be empty."""
-    for directory in group_directories():
-        if not directory.exists():
-            continue
-        for path in sorted(directory.glob("**/"), key=lambda path: len(path.parts), reverse=True):
+def remove_groups(*, timeout: float = 30) -> None:
+    """Remove the lab's control groups, innermost first.
+
+    A process that was killed is a member until the kernel is done with it, some time after it is gone from /proc.
+
+    Raises:
+        LabError: something is still in one.
+    """
+    deadline = time.monotonic() + timeout
+    while busy := [path for directory in group_directories() if (path := _remove_group(directory))]:
+        kill_members()
+        if time.monotonic() > deadline:
+            raise LabError(f"the control group {busy[0]} is in use", "see its cgroup.procs, then python -m lab down")
+        time.sleep(0.1)
+
+
+def _remove_group(directory: Path) -> Path | None:
+    """The first group in it that is in use, if there is one."""
+    if not directory.exists():
+        return None
+    for path in sorted(directory.glob("**/"), key=lambda path: len(path.parts), reverse=True):
+        try:
             path.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return path
+    return None
 
 
 def freeze(*, frozen: bool, timeout: float = 30) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -262,12 +263,16 @@ class Journal:
 def entries_of(path: Path) -> list[Entry]:
     """The entries of a journal of any cloud, which is only read.
 
+    A run that was killed while it wrote leaves half a transaction, which SQLite takes back before it reads: for that it has to
+    be allowed to write, where it is.
+
     Raises:
         JournalError: it can't be read.
     """
+    mode = "rw" if os.access(path, os.W_OK) else "ro"
     try:
         with contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS)
         ) as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM steps ORDER BY number").fetchall()  # noqa: S608, a constant
     except sqlite3.Error as error:

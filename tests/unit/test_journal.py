@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnshift.journal import Journal, JournalError, State
+from ovnshift.journal import Journal, JournalError, State, entries_of
 
 HERE = ("lab", "http://192.0.2.1:5000")
 
@@ -126,6 +126,39 @@ def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
             assert (entry.state, entry.proof) == (State.DONE, [int(number)])
     # Only the last step may be in flight.
     assert sum(entry.state is State.INTENDED for entry in entries.values()) <= 1
+
+
+_DIES_IN_A_TRANSACTION = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE steps SET state = 'undone', problem = hex(randomblob(200000))")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_half_a_transaction_of_a_run_that_was_killed_is_taken_back_by_whoever_reads(tmp_path: Path) -> None:
+    """As --status does, or the way back."""
+    book, path = journal(tmp_path), tmp_path / "journal.sqlite"
+    for number in range(20):
+        book.intend(f"step {number}", "chapter", "title", {"n": number})
+    before = entries_of(path)
+    done = subprocess.run([sys.executable, "-c", _DIES_IN_A_TRANSACTION, str(path)], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.with_name("journal.sqlite-journal").stat().st_size > 0, "nothing was left to be taken back"
+    assert entries_of(path) == before
+    assert journal(tmp_path).entries() == before
+
+
+def test_a_journal_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, path = journal(tmp_path), tmp_path / "journal.sqlite"
+    book.intend("step", "chapter", "title", {})
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert [entry.step for entry in entries_of(path)] == ["step"]
+    with pytest.raises(JournalError, match="can't be read"):
+        entries_of(tmp_path / "none.sqlite")
+    assert not (tmp_path / "none.sqlite").exists()
 
 
 @pytest.mark.parametrize(
