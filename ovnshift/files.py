@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600, owner: tu
         raise OvnshiftError(
             str(path), f"could not be written: {error.strerror or error}", "make room or mend its permissions"
         ) from error
+
+
+def remove_left_overs(directory: Path, prefix: str) -> None:
+    """Remove one's own directories ``<prefix><process>-…`` of processes that are gone: those of runs that were killed."""
+    for path in directory.glob(f"{prefix}*-*"):
+        process = path.name.removeprefix(prefix).partition("-")[0]
+        if not process.isdigit() or Path("/proc", process).exists():
+            continue
+        # Another run may remove it at the same time.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_uid == os.geteuid():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_directory(directory: Path) -> None:

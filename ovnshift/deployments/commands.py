@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovnshift import files
 from ovnshift.errors import OvnshiftError
 from ovnshift.site import Site
 
@@ -142,11 +143,7 @@ def look(command: Command, home: Path) -> str:
 @contextmanager
 def ansible_home() -> Iterator[Path]:
     """A directory for Ansible's own files, with a short path: it keeps sockets there. Those of runs that were killed go too."""
-    temporary = Path(tempfile.gettempdir())
-    for left in temporary.glob(f"{HOME_PREFIX}*"):
-        number = left.name.removeprefix(HOME_PREFIX).partition("-")[0]
-        if left.owner() == Path("/proc/self").owner() and not Path("/proc", number).exists():
-            shutil.rmtree(left, ignore_errors=True)
+    files.remove_left_overs(Path(tempfile.gettempdir()), HOME_PREFIX)
     with tempfile.TemporaryDirectory(prefix=f"{HOME_PREFIX}{os.getpid()}-") as home:
         yield Path(home)
 

@@ -6,13 +6,13 @@ import contextlib
 import os
 import select
 import shlex
-import shutil
 import subprocess
 import tempfile
 import threading
 import time
 from pathlib import Path
 
+from ovnshift import files
 from ovnshift.hosts.connection import (
     CommandTimedOut,
     Completed,
@@ -148,7 +148,7 @@ class OpenSsh(Local):
         return True
 
     def _connect(self) -> None:
-        remove_left_overs()
+        files.remove_left_overs(SOCKETS, PREFIX)
         self._directory = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=SOCKETS)
         errors = Path(self._directory.name, "errors")
         path = Path(self._directory.name, "s")
@@ -199,14 +199,6 @@ class OpenSsh(Local):
     def close(self) -> None:
         with self._lock:
             self._forget()
-
-
-def remove_left_overs() -> None:
-    """Remove the directories of runs that were killed: those whose process is gone."""
-    for path in SOCKETS.glob(f"{PREFIX}*-*"):
-        owner = path.name.removeprefix(PREFIX).split("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def translated(name: str, complaint: str) -> HostError:

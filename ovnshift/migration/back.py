@@ -500,10 +500,7 @@ class RouterBack(Step):
         self.title = f"make router {router.label} HA again"
 
     def plan(self) -> list[str]:
-        return [
-            f"openstack router set --disable --ha {self._router.id}",
-            f"openstack router set --enable {self._router.id}",
-        ]
+        return networks.router_change(self._router, "--ha", up=self._found["admin_state_up"])
 
     def _missing(self) -> str | None:
         router = ask("Neutron", "the router", self._window.network.get_router, self._router.id)

@@ -114,6 +114,16 @@ class LowerMtu(Step):
         return [f"Neutron gives {self._network.label} MTU {mtu}"]
 
 
+def router_change(router: Router, kind: str, *, up: bool) -> list[str]:
+    """Commands that make a router another kind (``--ha`` or ``--no-ha``), for a plan."""
+    lines = [
+        f"openstack router set --disable {router.id}  # {router.label}",
+        f"wait until no network host has qrouter-{router.id}",
+        f"openstack router set {kind} {router.id}",
+    ]
+    return [*lines, f"openstack router set --enable {router.id}"] if up else lines
+
+
 def agents_of_router(window: Window, router: Router) -> list[dict[str, Any]]:
     """The L3 agents that have a router, as the API lists them; of an HA router also which is the active one (``ha_state``)."""
     answer = ask(
@@ -139,10 +149,7 @@ class MakeRouterPlain(Step):
         self.title = f"make router {router.label} a plain one"
 
     def plan(self) -> list[str]:
-        lines = [f"openstack router set --disable --no-ha {self._router.id}  # {self._router.label}"]
-        if self._router.admin_state_up:
-            lines.append(f"openstack router set --enable {self._router.id}")
-        return lines
+        return router_change(self._router, "--no-ha", up=self._router.admin_state_up)
 
     def _now(self) -> Any:
         return ask("Neutron", f"router {self._router.label}", lambda: self._window.network.get_router(self._router.id))
@@ -162,12 +169,41 @@ class MakeRouterPlain(Step):
         self._make(ha=found["ha"], up=found["admin_state_up"])
 
     def _make(self, *, ha: bool, up: bool) -> None:
-        # Neutron changes ha of a disabled router only (neutron/db/l3_hamode_db.py).
-        if bool(self._now().is_ha) != ha:
+        """Disabled, gone from every host, changed, and enabled.
+
+        Neutron changes ``ha`` of a disabled router only (neutron/db/l3_hamode_db.py). An agent that sees the router
+        again only when all is over takes the new kind for an update of the old one: its keepalived and its HA
+        interface stay for ever (``_process_updated_router`` in neutron/agent/l3/agent.py).
+        """
+        now = self._now()
+        if bool(now.is_ha) != ha:
             self._set(is_admin_state_up=False)
+            try:
+                self._wait_until_gone()
+            except NotReady:
+                self._set(is_admin_state_up=bool(now.is_admin_state_up))
+                raise
             self._set(is_ha=ha)
+        elif not now.is_admin_state_up:
+            # A run that was ended in between: the agents may not have got to it yet.
+            self._wait_until_gone()
         if bool(self._now().is_admin_state_up) != up:
             self._set(is_admin_state_up=up)
+
+    def _wait_until_gone(self) -> None:
+        wait_until(
+            f"no network host has router {self._router.label}, which is disabled",
+            self._window.site.limits.settle_seconds,
+            self._still_there,
+            remedy="see the L3 agents' logs there; run this again when they have caught up",
+        )
+
+    def _still_there(self) -> str | None:
+        states = self._window.fleet.every(
+            self._window.site.group("network"), lambda host: look(host, [self._router.id])
+        )
+        having = [host for host, state in states.items() if self._router.id in state.namespaces]
+        return f"still on {', '.join(having)}" if having else None
 
     def _set(self, **values: bool) -> None:
         ask(
@@ -188,7 +224,8 @@ class MakeRouterPlain(Step):
             f"router {self._router.label} forwards as a plain one",
             self._window.site.limits.settle_seconds,
             lambda: self._missing(place),
-            remedy="see the L3 agents' logs on the network hosts",
+            remedy="see the L3 agents' logs on the network hosts; what keepalived left there goes with the namespace: "
+            "disable the router, wait until its namespace is gone, enable it, and run this again",
         )
         return [f"router {self._router.label} is plain, and forwards on {place[0]}"]
 

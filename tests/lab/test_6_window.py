@@ -27,6 +27,7 @@ from lab.blueprint import host_named
 from ovnshift import site as sites
 from ovnshift.migration.guard import CloudLock
 from tests.lab.conftest import SITE, Lab
+from tests.lab.faults import disturbed, later, shell
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import api_state, dhcp_ports, hosts_units, steady_rows
 from tests.lab.test_2_pre import changed_site
@@ -36,6 +37,9 @@ SECONDS = 900
 FULL = "ovnshift-tests-full"
 # The lab as it was before the window, for the tests of the way back.
 STATE = REPORTS / CHANGE / "state-before.json"
+# An agent that comes to a router only after a while, as one with hundreds of them does.
+BUSY = "systemctl kill --kill-whom=main --signal"
+BUSY_AGENT = shell(f"{later(12, BUSY, 'CONT', 'neutron-l3-agent')} && {BUSY} STOP neutron-l3-agent")
 # Of MariaDB's tables those that agents and services write to all the time.
 LIVELY = {"agents", "standardattributes", "ovn_hash_ring", "ml2_vxlan_endpoints", "ha_router_agent_port_bindings"}
 
@@ -60,8 +64,8 @@ def only(run: PhaseRun, name: str) -> str:
     wrong = run.with_result("failed", "error")
     first = next(iter(wrong))
     assert first == name, (first, wrong[first], run.summary)
-    for later, message in list(wrong.items())[1:]:
-        assert "blocked by" in message, (later, message)
+    for step, message in list(wrong.items())[1:]:
+        assert "blocked by" in message, (step, message)
     assert run.returncode == 1
     assert "NOT MIGRATED" in run.output
     return wrong[first]
@@ -109,7 +113,7 @@ def test_a_plan_shows_all_and_changes_nothing(lab: Lab, prepared: PhaseRun) -> N
     assert "PLANNED: nothing was changed" in run.output
     for word in (
         "openstack network set --mtu 1442",
-        "openstack router set --disable --no-ha",
+        "openstack router set --no-ha",
         "openstack server stop",
         "compute2: systemctl disable --now neutron-linuxbridge-agent.service",
         "infra1: systemctl stop neutron-server.service",
@@ -191,8 +195,9 @@ def remove(cloud: Connection, network_id: str) -> None:
 
 
 def test_a_playbook_that_fails_on_one_host_is_named(
-    prepared: PhaseRun, full_subnet: Callable[[], None], tmp_path: Path
+    prepared: PhaseRun, full_subnet: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Before, an L3 agent has other things to do while a router is made plain."""
     assert prepared.returncode == 0
     assert callable(full_subnet)
     playbook = tmp_path / "fails.yml"
@@ -207,7 +212,13 @@ def test_a_playbook_that_fails_on_one_host_is_named(
     original = re.search(r'playbook = "(.*)"', (SITE / "site.toml").read_text(encoding="utf-8"))
     assert original
     site = changed_site(tmp_path, (original[1], str(playbook)))
-    run = migrate(f"--site={site}")
+    run = disturbed(
+        monkeypatch,
+        ("3 networks/plain/", "infra1", BUSY_AGENT),
+        change=CHANGE,
+        timeout=SECONDS,
+        options=(f"--site={site}",),
+    )
     message = only(run, "test_ovn_is_deployed")
     assert "compute2" in message
     assert "no such package here" in message

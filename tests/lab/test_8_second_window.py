@@ -20,26 +20,16 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from lab import blueprint, conditions, host, layout
 from ovnshift.connectivity import outage
 from ovnshift.journal import entries_of
+from tests.lab import faults
 from tests.lab.conftest import SITE, Lab
+from tests.lab.faults import Fault, later, shell
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import HOSTS, hosts_units
 from tests.lab.test_6_window import SECONDS
-from tests.torture import killer, saboteur, stepping
+from tests.torture import killer, stepping
 
 CHANGE = "tests-second-window"
 AWAY_SECONDS = 60
-Fault = tuple[str, str, tuple[str, ...]]
-
-
-def later(seconds: int, *command: str) -> str:
-    """A line of shell that has systemd run a command after a while."""
-    return f"systemd-run --quiet --collect --on-active={seconds} --timer-property=AccuracySec=1s {' '.join(command)}"
-
-
-def shell(line: str) -> tuple[str, ...]:
-    return ("sh", "-c", line)
-
-
 APIS = "keystone neutron-server rabbitmq-server"
 APIS_AWAY = shell(f"{later(AWAY_SECONDS, 'systemctl', 'start', APIS)} && systemctl stop {APIS}")
 # Three times, with three keys: none of those is left that tokens were made with.
@@ -58,11 +48,8 @@ KILL_SYNC = shell(
 RESTART_CENTRAL = ("systemctl", "restart", "ovn-central", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb")
 
 
-def disturbed(monkeypatch: pytest.MonkeyPatch, *faults: Fault) -> PhaseRun:
-    """The window, with something done to the lab when a step begins."""
-    monkeypatch.setenv(saboteur.VARIABLE, json.dumps(faults))
-    plugins = ("-p", "tests.torture.saboteur", "-p", "tests.torture.stepping")
-    return run_phase("tests_migrate", *plugins, change=CHANGE, timeout=SECONDS)
+def disturbed(monkeypatch: pytest.MonkeyPatch, *done: Fault) -> PhaseRun:
+    return faults.disturbed(monkeypatch, *done, change=CHANGE, timeout=SECONDS)
 
 
 def killed(monkeypatch: pytest.MonkeyPatch, **order: Any) -> PhaseRun:
