@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openstack.exceptions
@@ -252,7 +253,7 @@ class StartInstance(Step):
             every=2.0,
         )
         proof = [
-            f"ACTIVE by Nova on {server.compute_host}; {len(ports)} ports ACTIVE by Neutron, up in OVN there, in br-int"
+            f"ACTIVE by Nova on {server.compute_host}; {len(ports)} ports ACTIVE by Neutron, up in OVN there, in br-int with their links up"
         ]
         return [*proof, *(f"passed by itself: {each}" for each in self.retries)]
 
@@ -270,11 +271,32 @@ class StartInstance(Step):
                 return f"port {port_id} is not up in OVN's southbound database"
             if south.host_of(port_id) != host:
                 return f"port {port_id} is bound on {south.host_of(port_id)}, the instance runs on {host}"
-        plugged = self._window.fleet[host].check(
-            "ovs-vsctl", "--timeout=10", "--bare", "--columns=external_ids", "find", "Interface"
+        plugged = plugged_ports(
+            self._window.fleet[host].check(
+                "ovs-vsctl", "--timeout=10", "--format=json", "--columns=external_ids,admin_state", "find", "Interface"
+            )
         )
-        missing = [port_id for port_id in ports if f"iface-id={port_id}" not in plugged]
-        return f"port {missing[0]} is not plugged into br-int on {host}" if missing else None
+        for port_id in ports:
+            if port_id not in plugged:
+                return f"port {port_id} is not plugged into br-int on {host}"
+            if plugged[port_id] == "down":
+                return f"the link of port {port_id} is down on {host}"
+        return None
+
+
+def plugged_ports(interfaces: str) -> dict[str, str | None]:
+    """The state (``up``, ``down``; None while it is not known) of Neutron's ports in Open vSwitch, by id.
+
+    Args:
+        interfaces: ``external_ids`` and ``admin_state`` of its table Interface, as ``ovs-vsctl --format=json`` prints them: what is
+            not there is ``["set", []]`` (RFC 7047, 5.1).
+    """
+    states: dict[str, str | None] = {}
+    for external_ids, admin_state in json.loads(interfaces)["data"]:
+        port_id = dict(external_ids[1]).get("iface-id")
+        if port_id is not None:
+            states[port_id] = admin_state if isinstance(admin_state, str) else None
+    return states
 
 
 class EverythingAnswers(Step):
