@@ -253,7 +253,7 @@ class StartInstance(Step):
             every=2.0,
         )
         proof = [
-            f"ACTIVE by Nova on {server.compute_host}; {len(ports)} ports ACTIVE by Neutron, up in OVN there, in br-int with their links up"
+            f"ACTIVE by Nova on {server.compute_host}; {len(ports)} ports ACTIVE by Neutron, up in OVN there, in br-int, links up"
         ]
         return [*proof, *(f"passed by itself: {each}" for each in self.retries)]
 
@@ -288,8 +288,8 @@ def plugged_ports(interfaces: str) -> dict[str, str | None]:
     """The state (``up``, ``down``; None while it is not known) of Neutron's ports in Open vSwitch, by id.
 
     Args:
-        interfaces: ``external_ids`` and ``admin_state`` of its table Interface, as ``ovs-vsctl --format=json`` prints them: what is
-            not there is ``["set", []]`` (RFC 7047, 5.1).
+        interfaces: ``external_ids`` and ``admin_state`` of its table Interface, as ``ovs-vsctl --format=json`` prints them: what
+            is not there is ``["set", []]`` (RFC 7047, 5.1).
     """
     states: dict[str, str | None] = {}
     for external_ids, admin_state in json.loads(interfaces)["data"]:
