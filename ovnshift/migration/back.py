@@ -526,7 +526,7 @@ class RouterBack(Step):
         wait_until(
             f"router {self._router.label} is HA with one active agent",
             2 * self._window.site.limits.settle_seconds,
-            self._missing,
+            self._step.telling_again(self._missing, up=self._found["admin_state_up"]),
             remedy="see the L3 agents' logs, and keepalived's",
             every=2.0,
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import time
+from collections.abc import Callable
 from typing import Any
 
 from ovnshift.cloud.topology import AGENT_L3, Network, Router
@@ -18,6 +20,8 @@ from ovnshift.steps import Step
 
 CHAPTER = "3 networks"
 RETIRE = "5 retire agents"
+# How long an agent is given before it is told of a router once more, in seconds.
+TELL_SECONDS = 20.0
 
 
 def carried_by_underlay(window: Window) -> int:
@@ -193,10 +197,30 @@ class MakeRouterPlain(Step):
     def _wait_until_gone(self) -> None:
         wait_until(
             f"no network host has router {self._router.label}, which is disabled",
-            self._window.site.limits.settle_seconds,
-            self._still_there,
+            # An agent that asked Neutron's server while RabbitMQ was away asks again only after a minute or two
+            # (rpc_response_timeout, doubled with each time that nothing came).
+            2 * self._window.site.limits.settle_seconds,
+            self.telling_again(self._still_there, up=False),
             remedy="see the L3 agents' logs there; run this again when they have caught up",
         )
+
+    def telling_again(self, look: Callable[[], str | None], *, up: bool) -> Callable[[], str | None]:
+        """A look that has Neutron tell the agents again now and then, as long as something is missing.
+
+        With each update of a router, also one that changes nothing, they are told (``update_router`` in neutron/db/l3_db.py).
+        What they are told while RabbitMQ is away, they never hear.
+        """
+        told = time.monotonic()
+
+        def looking() -> str | None:
+            nonlocal told
+            missing = look()
+            if missing is not None and time.monotonic() - told > TELL_SECONDS:
+                self._set(is_admin_state_up=up)
+                told = time.monotonic()
+            return missing
+
+        return looking
 
     def _still_there(self) -> str | None:
         states = self._window.fleet.every(
@@ -223,7 +247,7 @@ class MakeRouterPlain(Step):
         wait_until(
             f"router {self._router.label} forwards as a plain one",
             self._window.site.limits.settle_seconds,
-            lambda: self._missing(place),
+            self.telling_again(lambda: self._missing(place), up=True),
             remedy="see the L3 agents' logs on the network hosts; what keepalived left there goes with the namespace: "
             "disable the router, wait until its namespace is gone, enable it, and run this again",
         )
