@@ -4,7 +4,8 @@ Two series. *resume*: one window, killed three times at each of its steps, and c
 during a step, then the way back, itself killed once; the cloud has to be what it was before. That is done for each kind of step
 once, with one of its objects: those of a kind (instances that are stopped, hosts that are cleaned) are done side by side, so that
 all of them are hit. What was killed, and what came of it, is in ``reports/torture/results.json`` and ``table.md``. With
-``--continue`` what was compared is not done again, and the undisturbed window is that of then.
+``--continue`` what was compared is not done again, and the undisturbed window is that of then; with ``--minutes`` it ends in time
+for that, with the end of what it has begun compared.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import random
 import shutil
@@ -22,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lab import paths
 from ovnshift import files
@@ -37,6 +39,7 @@ PLACE = REPORTS / "torture"
 UNDISTURBED, TORTURED = "torture-undisturbed", "torture-killed"
 WINDOW_SECONDS = 1500
 INSTANTS = ("before", "during", "after")
+T = TypeVar("T")
 
 
 class Wrong(Exception):
@@ -119,13 +122,17 @@ class Torture:
         lab: the lab that is up.
         seed: of the delays.
         only: of the steps, those whose ids begin with one of these; all where it is empty.
+        minutes: after which no step is killed any more.
     """
 
-    def __init__(self, lab: Lab, seed: int, only: Sequence[str]) -> None:
+    def __init__(self, lab: Lab, seed: int, only: Sequence[str], minutes: float) -> None:
         self._lab = lab
-        self._random = random.Random(seed)  # noqa: S311, not for secrets
+        self._seed = seed
         self._only = tuple(only)
+        self._deadline = time.monotonic() + 60 * minutes
         self.kills: list[Kill] = []
+        # How many kills were not done for want of time.
+        self.left = 0
 
     # States
 
@@ -152,12 +159,17 @@ class Torture:
 
     # Kills
 
+    def _chance(self, *about: str) -> random.Random:
+        """By chance, and the same for the same seed, whatever was done before."""
+        return random.Random(" ".join([str(self._seed), *about]))  # noqa: S311, not for secrets
+
     def _order(self, series: str, entry: Entry, when: str) -> dict[str, Any]:
+        chance = self._chance(series, entry.step, when)
         taken = 1.0
         if entry.ended_at is not None:
             taken = max(seconds_between(entry.begun_at, entry.ended_at), 0.05)
-        delay = self._random.uniform(0, taken) if when == "during" else 0.0
-        alone = when == "during" and self._random.random() < 0.5
+        delay = chance.uniform(0, taken) if when == "during" else 0.0
+        alone = when == "during" and chance.random() < 0.5
         return {"series": series, "step": entry.step, "when": when, "delay": round(delay, 3), "alone": alone}
 
     def _kill(self, order: dict[str, Any], *arguments: str, change: str) -> Kill:
@@ -184,7 +196,15 @@ class Torture:
         for entry in self._wanted(entries):
             kinds.setdefault(kind_of(entry.step), []).append(entry)
         known = {kind_of(kill.step) for kill in self.kills if kill.series == "back" and kill.compared}
-        return [self._random.choice(found) for kind, found in kinds.items() if kind not in known]
+        return [self._chance("back", kind).choice(found) for kind, found in kinds.items() if kind not in known]
+
+    def _in_time(self, what: Sequence[T]) -> Iterator[T]:
+        """One after the other, as long as there is time; the rest is counted."""
+        for done, each in enumerate(what):
+            if time.monotonic() > self._deadline:
+                self.left += len(what) - done
+                return
+            yield each
 
     # Series
 
@@ -205,15 +225,18 @@ class Torture:
 
     def resume(self, entries: Sequence[Entry], wanted: dict[str, Any]) -> None:
         """One window, killed three times at each of its steps."""
-        if any(kill.compared for kill in self.kills if kill.series == "resume"):
+        self.kills = [kill for kill in self.kills if kill.series != "resume" or kill.compared]
+        known = {(kill.step, kill.when) for kill in self.kills if kill.series == "resume"}
+        wanted_kills = [(entry, when) for entry in self._wanted(entries) for when in INSTANTS]
+        left = [(entry, when) for entry, when in wanted_kills if (entry.step, when) not in known]
+        if not left:
             say("resume: was done, and its end compared")
             return
-        self.kills = [kill for kill in self.kills if kill.series != "resume"]
         lab_command("reset")
+        shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
         must(suite("-m", "pre", change=TORTURED), "pre")
-        for entry in self._wanted(entries):
-            for when in INSTANTS:
-                self._kill(self._order("resume", entry, when), change=TORTURED)
+        for entry, when in self._in_time(left):
+            self._kill(self._order("resume", entry, when), change=TORTURED)
         must(suite("tests_migrate", change=TORTURED), "the window that was killed often")
         must(suite("tests_post", change=TORTURED), "post after the window that was killed often")
         found = json.loads(json.dumps({**self._state(), "cells": self._cells(TORTURED)}))
@@ -224,18 +247,22 @@ class Torture:
         """A window killed during a step, and the way back killed once; for each kind of step."""
         # Without those of a run that broke off before it could compare.
         self.kills = [kill for kill in self.kills if kill.series != "back" or kill.compared]
+        wanted = self._one_of_each_kind(entries)
+        if not wanted or time.monotonic() > self._deadline:
+            self.left += len(wanted)
+            return
         lab_command("reset")
         before = self._state()
         shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
         must(suite("-m", "pre", change=TORTURED), "pre")
         kept = {name: (REPORTS / TORTURED / name).read_bytes() for name in ("baseline.json", "readiness.json")}
-        for entry in self._one_of_each_kind(entries):
+        for entry in self._in_time(wanted):
             # The cloud is what it was, which is compared below: so is what was recorded of it.
             shutil.rmtree(REPORTS / TORTURED)
             for name, content in kept.items():
                 files.write_atomically(REPORTS / TORTURED / name, content)
             self._kill(self._order("back", entry, "during"), change=TORTURED)
-            if not self._killed_on_the_way_back():
+            if not self._killed_on_the_way_back(entry):
                 must(suite("tests_migrate", "--rollback", change=TORTURED), f"the way back from {entry.step}")
             self._compare("back", before, self._state())
             self._mark("back")
@@ -245,9 +272,9 @@ class Torture:
         self.kills = [replace(kill, compared=True) if kill.series == series else kill for kill in self.kills]
         self.write()
 
-    def _killed_on_the_way_back(self) -> bool:
+    def _killed_on_the_way_back(self, entry: Entry) -> bool:
         """Kill the way back at the first step of some chapter; whether it came to its end, having nothing to do in that one."""
-        chapter = self._random.choice([f"back {number} " for number in range(1, 8)])
+        chapter = self._chance("back", entry.step).choice([f"back {number} " for number in range(1, 8)])
         order = {"series": "back", "step": f"{chapter}*", "when": "during", "delay": 0.5, "alone": False}
         return self._kill(order, "--rollback", change=TORTURED).outcome == "went by"
 
@@ -294,6 +321,9 @@ def main() -> int:
     parser.add_argument(
         "--continue", dest="carry_on", action="store_true", help="keep what is in results.json, and go on from there"
     )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="kill nothing after that; the rest with --continue"
+    )
     arguments = parser.parse_args()
     results = PLACE / "results.json"
     known = json.loads(results.read_text(encoding="utf-8")) if arguments.carry_on and results.exists() else []
@@ -302,7 +332,7 @@ def main() -> int:
     PLACE.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
     lab_command("up")
-    torture = Torture(Lab(lab_command, MachineState.now(), ""), arguments.seed, arguments.only)
+    torture = Torture(Lab(lab_command, MachineState.now(), ""), arguments.seed, arguments.only, arguments.minutes)
     torture.kills += [Kill(**kill) for kill in known]
     torture.write()
     try:
@@ -321,6 +351,8 @@ def main() -> int:
         torture.write()
     killed = sum(kill.outcome == "killed" for kill in torture.kills)
     print(f"{killed} kills, {len(torture.kills) - killed} went by; every end was the undisturbed one. {PLACE}/table.md")
+    if torture.left:
+        print(f"{torture.left} are left, for want of time: run it again with --continue")
     return 0
 
 
