@@ -292,15 +292,15 @@ def missing_computes(admin: Connection) -> list[str]:
     return [host.name for host in blueprint.with_role(blueprint.Role.COMPUTE) if host.name not in up & mapped]
 
 
-def routers_without_master(admin: Connection, contents: blueprint.Contents) -> list[str]:
-    """Routers that do not have exactly one agent that forwards for them."""
-    missing = []
+def routers_without_master(admin: Connection, contents: blueprint.Contents) -> dict[str, list[str]]:
+    """Routers that do not have exactly one agent that forwards for them, by name, with the hosts that do."""
+    missing = {}
     for router in contents.routers:
         if router.distributed:
             continue
         active = active_agents(admin, router.name)
         if len(active) != 1:
-            missing.append(f"{router.name} (active on {', '.join(active) or 'no agent'})")
+            missing[router.name] = active
     return missing
 
 

@@ -16,6 +16,8 @@ from lab.progress import Progress
 
 # Every look costs the hosts processor time that what is waited for would need.
 INTERVAL = 2.0
+# How long an agent has to say by itself that its router is the active one, before it is told of the router again.
+TELL_INTERVAL = 20.0
 
 _BANNER_PROGRAM = """
 import json, socket, sys
@@ -136,6 +138,31 @@ def routers_not_forwarding(demo: Connection, contents: blueprint.Contents) -> li
     return [f"{name} on a network node" for name in sorted(missing)]
 
 
+class ActiveAgents:
+    """Routers without exactly one active agent, and the agents told of such routers again now and then.
+
+    A keepalived that is the master only for a moment leaves two changes of state, which can reach Neutron's server the wrong way
+    round; what the server then believes stays. With an update of the router, also one that changes nothing, its agents compare
+    their state with the server's, and correct it (``check_ha_state_for_router`` in neutron/agent/l3/ha.py).
+    """
+
+    def __init__(self, admin: Connection, contents: blueprint.Contents) -> None:
+        self._admin = admin
+        self._contents = contents
+        self._told = time.monotonic()
+
+    def missing(self) -> list[str]:
+        """Their names, with the hosts that are active."""
+        missing = cloud.routers_without_master(self._admin, self._contents)
+        if missing and time.monotonic() - self._told > TELL_INTERVAL:
+            for name in missing:
+                router = self._admin.network.find_router(name, ignore_missing=False)
+                # By its id: of an object, only what differs from what it has would be sent.
+                self._admin.network.update_router(router.id, is_admin_state_up=True)
+            self._told = time.monotonic()
+        return [f"{name} (active on {', '.join(active) or 'no agent'})" for name, active in missing.items()]
+
+
 def banners(namespace: str, addresses: Sequence[str], on: blueprint.Host = blueprint.CONTROL) -> dict[str, str]:
     """What SSH servers answer when they are called from a network namespace of a host; or the error instead."""
     command = ("ip", "netns", "exec", namespace, "python3", "-c", _BANNER_PROGRAM)
@@ -174,5 +201,5 @@ def until_the_cloud_works(progress: Progress, record: store.Record, admin: Conne
     until("hypervisors up", lambda: cloud.missing_computes(admin))
     if not ovn:
         until("instances and their ports ACTIVE", lambda: cloud.instances_not_active(demo, contents))
-        until("routers have an active agent", lambda: cloud.routers_without_master(admin, contents))
+        until("routers have an active agent", ActiveAgents(admin, contents).missing)
         until("guests answer SSH", lambda: guests_without_ssh(demo, contents))

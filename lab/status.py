@@ -108,7 +108,10 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
         state.wrong.append(error.what)
     # With OVN there are neither HA routers nor DHCP namespaces to look from.
     if not ovn:
-        state.wrong += [f"no single active agent: {name}" for name in cloud.routers_without_master(admin, contents)]
+        state.wrong += [
+            f"no single active agent: {name} (active on {', '.join(active) or 'no agent'})"
+            for name, active in cloud.routers_without_master(admin, contents).items()
+        ]
         state.wrong += conditions.guests_without_ssh(demo, contents)
 
 
