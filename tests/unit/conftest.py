@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 NAMES = Path("/run/netns")
+BEFORE = pytest.StashKey[int]()
 
 
 def mounts() -> int:
@@ -17,11 +17,15 @@ def mounts() -> int:
     return sum(line.split()[4] == str(NAMES) for line in lines)
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _names_of_namespaces() -> Iterator[None]:
-    before = mounts()
-    yield
-    if before == 0:
-        assert not mounts() or not list(NAMES.iterdir())
-        while mounts():
-            subprocess.run(["umount", str(NAMES)], check=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[BEFORE] = mounts()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Once all workers have ended, and not in one of them: the others still use it."""
+    if hasattr(session.config, "workerinput") or session.config.stash[BEFORE]:
+        return
+    if mounts() and (left := sorted(path.name for path in NAMES.iterdir())):
+        pytest.exit(f"tests left namespaces: {', '.join(left)}", returncode=1)
+    while mounts():
+        subprocess.run(["umount", str(NAMES)], check=True)
