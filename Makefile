@@ -69,4 +69,4 @@ lock: $(STAMP) ## pin what requirements.in asks for, with hashes
 
 clean: ## the lab and the virtual environment; the cached image stays
 	if [ -x $(BIN)/python ]; then $(BIN)/python -m lab down; fi
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache

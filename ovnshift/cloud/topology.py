@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ovnshift import names
+
 # Neutron's constants.py and neutron_lib.constants
 OWNER_DHCP = "network:dhcp"
 OWNER_METADATA = "network:distributed"  # OVN's
@@ -39,8 +41,8 @@ class _Value(BaseModel):
 
     @property
     def label(self) -> str:
-        """For people: the name, or the id where there is none, with the id's beginning since names may be double."""
-        return f"{self.name} ({self.id[:8]})" if self.name else self.id
+        """For people."""
+        return names.label(self.name, self.id)
 
 
 class Segment(BaseModel):

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ovnshift import names
+
 
 class Kind(StrEnum):
     """By what somebody is reached."""
@@ -50,12 +52,12 @@ class Endpoint(_Value):
 
     @property
     def label(self) -> str:
-        """For people; names may be double, so that the beginning of the id stands beside them."""
+        """For people."""
         if self.kind == "metadata service":
             return self.kind
         if self.kind in {"outside", "floating IP"}:
             return f"{self.kind} {self.id if self.kind == 'outside' else self.name}"
-        named = f"{self.name} ({self.id[:8]})" if self.name else self.id
+        named = names.label(self.name, self.id)
         return {"network": f"namespace of {named}", "router": f"router {named}"}.get(self.kind, named)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import openstack.exceptions
 
-from ovnshift import files
+from ovnshift import files, names
 from ovnshift.cloud import discovery
 from ovnshift.cloud.topology import (
     AGENT_L3,
@@ -180,7 +180,7 @@ class NothingLanded(Step):
         routers = ask(
             "Neutron", f"routers on {agent.host}", lambda: list(self._window.network.agent_hosted_routers(agent.id))
         )
-        return [f"{router.name} ({router.id})" for router in routers if router.id not in self._staying]
+        return [names.label(router.name, router.id) for router in routers if router.id not in self._staying]
 
     def is_done(self) -> bool:
         return not self._late()

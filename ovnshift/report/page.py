@@ -15,10 +15,11 @@ from ovnshift.connectivity.cells import Outcome
 from ovnshift.connectivity.comparison import Comparison
 from ovnshift.connectivity.outage import Chapter, Outage
 from ovnshift.journal import Entry
+from ovnshift.names import printable
 from ovnshift.report import window
 from ovnshift.report.matrix import FATES, SYMBOLS, describe, picture
 from ovnshift.report.result import CheckResult, Verdict
-from ovnshift.report.text import duration, printable
+from ovnshift.report.text import duration
 
 __all__ = ["STYLE", "comparison", "duration", "finding", "matrix", "outages", "steps", "summary"]
 

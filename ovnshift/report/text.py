@@ -8,6 +8,8 @@ from typing import Any
 
 import markupsafe
 
+from ovnshift.names import printable
+
 HIDDEN = "(hidden)"
 _NAME = (
     r"[\w.-]{0,60}(?:password|passwd|secret|token)[\w.-]{0,60}"  # bounded: logs are long, and looked through in one go
@@ -22,9 +24,6 @@ _SECRETS = (
     (re.compile(rf"(?<![\w-])(--?{_NAME}[= ])\S+", re.IGNORECASE), rf"\g<1>{HIDDEN}"),
     (re.compile(r"(://[^/\s:@]*:)[^\s/]*@"), rf"\g<1>{HIDDEN}@"),
 )
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
-# What neither HTML nor XML may have; the halves of surrogate pairs come from file names and logs that are no UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def duration(seconds: float) -> str:
@@ -53,11 +52,6 @@ def moment(at: str) -> datetime.datetime:
 def clock(at: datetime.datetime, day: datetime.date | None = None) -> str:
     """The time of day; with the date where it is of another day."""
     return f"{at:%H:%M:%S}" if day in {None, at.date()} else f"{at:%m-%d %H:%M:%S}"
-
-
-def printable(text: str) -> str:
-    """Without terminal codes; what can't be printed becomes a replacement character."""
-    return _UNPRINTABLE.sub("\ufffd", _TERMINAL.sub("", text))
 
 
 def without_secrets(value: Any) -> Any:
