@@ -12,7 +12,6 @@ from lab.errors import LabError, NotUp
 from lab.progress import Progress
 
 EXIT_ERROR = 1
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 

@@ -207,15 +207,8 @@ class Journal:
                 (step, chapter, title, State.ALREADY, _now(), _now(), _now(), json.dumps(proof)),
             )
 
-    def undone(self, step: str) -> None:
-        """Write down that a step is undone. What was found is forgotten: the next attempt finds anew."""
-        with self._writing(step) as cursor:
-            cursor.execute(
-                "UPDATE steps SET state = ?, ended_at = ?, proof = 'null' WHERE step = ?", (State.UNDONE, _now(), step)
-            )
-
     def undo_all(self) -> None:
-        """Write down that everything is undone, at once."""
+        """Write down that everything is undone, at once. What was found is forgotten: the next attempt finds anew."""
         with self._writing() as cursor:
             cursor.execute("UPDATE steps SET state = ?, ended_at = ?, proof = 'null'", (State.UNDONE, _now()))
 

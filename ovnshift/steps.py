@@ -1,4 +1,4 @@
-"""Steps: one asserted action each, which knows how to be planned, recognised, done, proved and undone."""
+"""Steps: one asserted action each, which knows how to be planned, recognised, done and proved."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class Step(abc.ABC):
         chapter: the chapter it belongs to.
         key: names it within the journal, the same each time; has the id of the object concerned, not its name.
         title: for people.
-        irreversible: why it can't be undone; empty where it can.
         may_be_gone: whether it is about one object that its owner may delete meanwhile.
         settled_by: beginnings of ids of later steps. Once one of these has begun, what this step did is not looked at again:
             the later one has changed the cloud so that it can't be seen any more, or is undone on purpose. Its own id means that
@@ -34,7 +33,6 @@ class Step(abc.ABC):
     """
 
     chapter: str
-    irreversible: ClassVar[str] = ""
     may_be_gone: ClassVar[bool] = False
     settled_by: tuple[str, ...] = ()
     key: str
@@ -50,7 +48,7 @@ class Step(abc.ABC):
         """What it would do, line by line: on which host, with which command, to which object or row."""
 
     def find(self) -> Any:
-        """What is there before it, JSON-able: what :meth:`undo` needs."""
+        """What is there before it, JSON-able: what the way back needs."""
         return None
 
     @abc.abstractmethod
@@ -72,10 +70,6 @@ class Step(abc.ABC):
         Raises:
             NotReady: it is not.
         """
-
-    def undo(self, found: Any) -> None:
-        """Bring back what was found; run again after half of it, it does the rest."""
-        raise NotImplementedError(self.irreversible or "this step says nothing about how to undo it")
 
 
 class Runner:
@@ -196,28 +190,3 @@ class Runner:
             return str(error.finding)
         except OvnshiftError as error:
             return str(error)
-
-    def undo(self, step: Step) -> bool:
-        """Undo a step that the journal says was done or begun.
-
-        Returns:
-            Whether there was anything to undo.
-
-        Raises:
-            OvnshiftError: it can't be undone, or was not.
-        """
-        entry = self._journal.entry(step.id)
-        if entry is None or entry.state in {State.UNDONE, State.ALREADY}:
-            return False
-        if step.irreversible:
-            raise OvnshiftError(step.title, f"can't be undone: {step.irreversible}", "the backup is what is left")
-        if self._plan_only:
-            self._say(f"undo: {step.title}")
-            return True
-        step.undo(entry.found)
-        if step.is_done():
-            raise OvnshiftError(
-                step.title, "was undone and is done all the same", "somebody else may do it again meanwhile"
-            )
-        self._journal.undone(step.id)
-        return True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -335,11 +334,3 @@ class Topology(BaseModel):
         """A project's name for people, or its id."""
         project = self.project.get(project_id)
         return project.label if project else (project_id or "no project")
-
-    def double_names(self, values: Iterable[_Value]) -> set[str]:
-        """Names that more than one of these has."""
-        seen: set[str] = set()
-        double: set[str] = set()
-        for value in values:
-            (double if value.name in seen else seen).add(value.name)
-        return double

@@ -117,11 +117,6 @@ class Measurement(_Value):
     rtt_max: float | None = None
     detail: str = ""
 
-    @property
-    def loss(self) -> float:
-        """Share of what was sent that did not come back, 0 to 1; 0 where nothing is counted."""
-        return 1 - self.received / self.sent if self.sent else 0.0
-
 
 class CellRecord(_Value):
     """A cell with all of its measurements."""

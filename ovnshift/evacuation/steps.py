@@ -69,7 +69,6 @@ class KeepPlan(Step):
     chapter = BACK_UP
     key = "evacuation"
     title = "keep which router goes where"
-    irreversible = "a plan stays where it is, whatever is undone"
 
     def __init__(self, window: Window, evacuation: Evacuation) -> None:
         self._window = window
@@ -137,9 +136,6 @@ class SetAgent(Step):
         del found
         self._set(enabled=self._enabled)
 
-    def undo(self, found: Any) -> None:
-        self._set(enabled=bool(found))
-
     def _set(self, *, enabled: bool) -> None:
         ask(
             "Neutron",
@@ -162,7 +158,6 @@ class NothingLanded(Step):
 
     chapter = LATE
     key = "nothing landed"
-    irreversible = "it is only looked at"
 
     def __init__(self, window: Window, source: Agent, evacuation: Evacuation) -> None:
         self._window = window
@@ -255,7 +250,6 @@ class MoveRouter(Step):
     """
 
     may_be_gone = True
-    irreversible = "the way back is a move the other way round"
 
     def __init__(
         self,

@@ -42,7 +42,6 @@ class StopUnits(Step):
         self._host = host
         self._units = units
         self._disable = disable
-        self._what = what
         self.key = f"{what}/{host}"
         self.title = f"stop {'and disable ' if disable else ''}{what} on {host}"
 
@@ -99,7 +98,8 @@ class StopUnits(Step):
                 found.append(line.strip()[:120])
         return found
 
-    def undo(self, found: Any) -> None:
+    def start_again(self, found: Any) -> None:
+        """As :meth:`find` found them."""
         host = self._window.fleet[self._host]
         enabled = [unit for unit, state in found.items() if state["enabled"] == "enabled"]
         active = [unit for unit, state in found.items() if state["active"] == "active"]
@@ -218,9 +218,6 @@ class CleanHost(Step):
             )
         return [f"{self.host}: no namespace, bridge, tap, tunnel or chain of the old agents"]
 
-    def undo(self, found: Any) -> None:
-        """Nothing to bring back: the agents build all of it anew when they start."""
-
 
 def dead_agents(window: Window) -> list[str]:
     """Agents that Neutron calls dead now.
@@ -238,7 +235,6 @@ class ForgetAgents(Step):
     chapter = FORGET
     key = "agents"
     title = "delete the old agents from Neutron"
-    irreversible = "agents enter themselves when they start again"
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -341,7 +337,6 @@ class DeleteDhcpPorts(DeleteObjects):
     chapter = FORGET
     key = "dhcp ports"
     title = "delete the DHCP agents' ports"
-    irreversible = "the DHCP agents make new ones when they start again"
     what = "DHCP agents' ports"
     remedy = "does an agent run?"
     none_left = "Neutron has no port of network:dhcp"
@@ -363,7 +358,6 @@ class DeleteHaNetworks(DeleteObjects):
     chapter = FORGET
     key = "HA networks"
     title = "see that no HA network is left"
-    irreversible = "Neutron makes one with a project's first HA router"
     what = "HA networks"
     remedy = "which router uses them?"
     none_left = "Neutron has no HA network"

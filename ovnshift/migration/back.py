@@ -31,7 +31,6 @@ CONFIGURATION = "back 4 configuration"
 AGENTS = "back 5 agents"
 ROUTERS = "back 6 routers"
 START = "back 7 start instances"
-FORWARD = "the window is opened again instead"
 
 
 def of_chapter(journal: Journal, prefix: str) -> list[Entry]:
@@ -124,7 +123,6 @@ class RevertRows(Step):
     chapter = ROWS
     key = "rows"
     title = "put Neutron's rows back"
-    irreversible = FORWARD
 
     def __init__(self, window: Window, *, force: bool) -> None:
         self._window = window
@@ -197,7 +195,6 @@ class UndoDeployment(Step):
     chapter = CONFIGURATION
     key = "playbook"
     title = "take away what OVN's deployment built"
-    irreversible = FORWARD
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -238,7 +235,6 @@ class RestoreConfiguration(Step):
     """A host's configuration is what was kept of it."""
 
     chapter = CONFIGURATION
-    irreversible = FORWARD
     # Open vSwitch's own database is emptied, not replaced under it.
     EXCLUDED = "--exclude=etc/openvswitch"
 
@@ -293,7 +289,6 @@ class UnitsAsFound(Step):
     """
 
     chapter = CONFIGURATION
-    irreversible = FORWARD
 
     def __init__(self, window: Window, host: str, found: dict[str, dict[str, str]]) -> None:
         self._host = window.fleet[host]
@@ -370,7 +365,6 @@ class StartUnits(Step):
     """Units that the window has stopped run again, and are enabled again."""
 
     chapter = AGENTS
-    irreversible = FORWARD
 
     def __init__(self, window: Window, stopped: Entry, *, what: str, units: Sequence[str], disabled: bool) -> None:
         host = stopped.step.rsplit("/", 1)[-1]
@@ -401,7 +395,7 @@ class StartUnits(Step):
 
     def do(self, found: Any) -> None:
         del found
-        self._step.undo(self._found)
+        self._step.start_again(self._found)
 
     def prove(self) -> list[str]:
         wait_until(
@@ -419,7 +413,6 @@ class AgentsAlive(Step):
     chapter = AGENTS
     key = "alive"
     title = "see that Neutron has its agents again"
-    irreversible = "nothing is changed"
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -463,7 +456,6 @@ class DeleteMetadataPorts(DeleteObjects):
     chapter = AGENTS
     key = "metadata ports"
     title = "delete OVN's metadata ports"
-    irreversible = "OVN makes them again"
     what = "metadata ports of OVN"
     remedy = "does OVN's API still run?"
     none_left = "Neutron has no port of OVN's"
@@ -488,7 +480,6 @@ class RouterBack(Step):
 
     may_be_gone = True
     chapter = ROUTERS
-    irreversible = FORWARD
 
     def __init__(self, window: Window, done: Entry) -> None:
         router = window.before.router[done.step.rsplit("/", 1)[-1]]
@@ -520,7 +511,7 @@ class RouterBack(Step):
 
     def do(self, found: Any) -> None:
         del found
-        self._step.undo(self._found)
+        self._step.make_as_found(self._found)
 
     def prove(self) -> list[str]:
         wait_until(
@@ -538,7 +529,6 @@ class MtuBack(Step):
 
     may_be_gone = True
     chapter = AGENTS
-    irreversible = FORWARD
 
     def __init__(self, window: Window, done: Entry) -> None:
         network = window.before.network[done.step.rsplit("/", 1)[-1]]
@@ -568,7 +558,6 @@ class StartOnLinuxBridge(Step):
     """An instance that ran runs again, its port plugged into its network's bridge."""
 
     chapter = START
-    irreversible = FORWARD
 
     def __init__(self, window: Window, instance_id: str, label: str) -> None:
         self._window = window

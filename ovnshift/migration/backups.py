@@ -19,7 +19,6 @@ CHAPTER = "2 back up"
 VERSION = 1
 # What deployers change on the way to OVN; what is not there on a host is left out.
 CONFIGURATION = ("etc/neutron", "etc/nova", "etc/openvswitch", "etc/ovn", "etc/default")
-KEPT = "a backup stays where it is, whatever is undone"
 
 
 def _digest(path: Path) -> str:
@@ -36,7 +35,6 @@ class KeepTopology(Step):
     chapter = CHAPTER
     key = "topology"
     title = "keep what Neutron and Nova say exists"
-    irreversible = KEPT
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -69,7 +67,6 @@ class BackUpDatabase(Step):
     chapter = CHAPTER
     key = "database"
     title = "back up Neutron's database, and restore it into a scratch schema"
-    irreversible = KEPT
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -113,7 +110,6 @@ class BackUpConfiguration(Step):
     """A host's configuration of Neutron, Nova and Open vSwitch, as a tar file."""
 
     chapter = CHAPTER
-    irreversible = KEPT
 
     def __init__(self, window: Window, host: str) -> None:
         self._window = window

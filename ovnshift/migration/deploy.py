@@ -30,7 +30,6 @@ class DeployOvn(Step):
     chapter = CHAPTER
     key = "playbook"
     title = "deploy OVN"
-    irreversible = "taking OVN away again is for the deployer"
 
     def __init__(self, window: Window) -> None:
         self._window = window

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ovnshift.cloud.topology import AGENT_DHCP, AGENT_L3, OWNER_DHCP, Network, Port, Router, Topology
-from ovnshift.migration.back import AGENTS, FORWARD, ROUTERS
+from ovnshift.migration.back import AGENTS, ROUTERS
 from ovnshift.migration.networks import agents_of_router
 from ovnshift.migration.window import Window, ask, wait_until
 from ovnshift.report.result import Finding, NotReady
@@ -48,7 +48,6 @@ class DhcpPorts(Step):
 
     may_be_gone = True
     chapter = AGENTS
-    irreversible = FORWARD
 
     def __init__(self, window: Window, network: Network, ports: Sequence[Port]) -> None:
         self._window = window
@@ -128,7 +127,6 @@ class NetworkServed(Step):
 
     may_be_gone = True
     chapter = AGENTS
-    irreversible = FORWARD
 
     def __init__(self, window: Window, network: Network, hosts: Sequence[str]) -> None:
         self._window = window
@@ -230,7 +228,6 @@ class RouterServed(Step):
 
     may_be_gone = True
     chapter = ROUTERS
-    irreversible = FORWARD
 
     def __init__(self, window: Window, router: Router, host: str) -> None:
         self._window = window

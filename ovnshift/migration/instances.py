@@ -95,10 +95,6 @@ class StopInstance(Step):
             raise NotReady(Finding(missing, (), "somebody has started it again?"))
         return [f"Nova: SHUTOFF; {self._instance.host}: not running"]
 
-    def undo(self, found: Any) -> None:
-        if found["status"] == "ACTIVE":
-            start(self._window, self._instance.id, self._instance.label)
-
 
 def _stop(window: Window, instance: Instance) -> None:
     def stop() -> None:
@@ -226,12 +222,6 @@ class StartInstance(Step):
         del found
         self.retries = start(self._window, self._id, self._label)
 
-    def undo(self, found: Any) -> None:
-        del found
-        instance = self._window.before.instance.get(self._id)
-        if instance is not None:
-            StopInstance(self._window, instance).do(None)
-
     def prove(self) -> list[str]:
         """By Nova, Neutron, OVN's southbound database, and the switch of its hypervisor."""
         server = ask(
@@ -304,7 +294,6 @@ class EverythingAnswers(Step):
 
     key = "answers"
     title = "wait until everything answers that did when the window opened"
-    irreversible = "nothing is changed"
 
     def __init__(self, window: Window, chapter: str = START) -> None:
         self._window = window

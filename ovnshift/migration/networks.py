@@ -101,9 +101,6 @@ class LowerMtu(Step):
         del found
         self._set(self._mtu)
 
-    def undo(self, found: Any) -> None:
-        self._set(int(found))
-
     def _set(self, mtu: int) -> None:
         ask(
             "Neutron",
@@ -169,7 +166,8 @@ class MakeRouterPlain(Step):
     def do(self, found: Any) -> None:
         self._make(ha=False, up=found["admin_state_up"])
 
-    def undo(self, found: Any) -> None:
+    def make_as_found(self, found: Any) -> None:
+        """As :meth:`find` found it."""
         self._make(ha=found["ha"], up=found["admin_state_up"])
 
     def _make(self, *, ha: bool, up: bool) -> None:

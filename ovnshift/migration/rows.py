@@ -166,17 +166,3 @@ class ConvertRows(Step):
             f"{ovs} bindings are OVN's, {geneve} segments Geneve; no row of the old driver",
             f"the way back: {', '.join(kept)}",
         ]
-
-    def undo(self, found: Any) -> None:
-        del found
-        for path in reversed(recorded(self._window.backups)):
-            with connect(self._window.site) as connection:
-                _, conflicts = conversion.revert(connection, read_recorded(path))
-            if conflicts:
-                raise NotReady(
-                    Finding(
-                        f"{len(conflicts)} rows have changed since",
-                        tuple(str(each) for each in conflicts),
-                        "look at each of them; the others are back",
-                    )
-                )

@@ -130,8 +130,6 @@ def run_sync(window: Window, mode: str) -> SyncLog:
 class RepairNorthbound(Step):
     """``neutron-ovn-db-sync-util`` in repair mode, then in log mode until there is no difference."""
 
-    irreversible = "the northbound database is OVN's own; going back leaves it behind"
-
     def __init__(self, window: Window, *, chapter: str, key: str) -> None:
         self._window = window
         self.chapter = chapter
@@ -173,7 +171,6 @@ class NorthboundIsOurs(Step):
     key = "northbound known"
     settled_by = (f"{CHAPTER}/repair",)
     title = "see that the northbound database is empty, or this Neutron's"
-    irreversible = "nothing is changed"
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -271,17 +268,9 @@ class StartApi(Step):
         )
         return ["Neutron answers, and lists an OVN controller agent alive on every host"]
 
-    def undo(self, found: Any) -> None:
-        del found
-        for host in self._window.site.group("control"):
-            if units := self._units(host):
-                self._window.fleet[host].check("systemctl", "stop", "--", *units)
-
 
 class StructureFits(Step):
     """OVN's northbound database read by identity: each object of Neutron's has its counterpart there, and nothing else is."""
-
-    irreversible = "nothing is changed"
 
     def __init__(self, window: Window, *, chapter: str, key: str) -> None:
         self._window = window

@@ -13,7 +13,7 @@ import markupsafe
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import Outcome
 from ovnshift.connectivity.comparison import Comparison
-from ovnshift.connectivity.outage import Chapter, Outage
+from ovnshift.connectivity.outage import Chapter, NotWatched, Outage
 from ovnshift.journal import Entry
 from ovnshift.names import printable
 from ovnshift.report import window
@@ -102,7 +102,11 @@ def steps(entries: Sequence[Entry], now: datetime.datetime | None = None) -> str
 
 
 def outages(
-    outages: Sequence[Outage], chapters: Sequence[Chapter], starved: Mapping[str, float], notes: Sequence[str]
+    outages: Sequence[Outage],
+    chapters: Sequence[Chapter],
+    starved: Mapping[str, float],
+    notes: Sequence[str],
+    not_watched: Sequence[NotWatched] = (),
 ) -> str:
     """The outages: a timeline against the chapters, and a table, as HTML.
 
@@ -111,8 +115,9 @@ def outages(
         chapters: of the window.
         starved: the longest pause of the prober itself, by host, in seconds.
         notes: about the watching, for people.
+        not_watched: times in which nobody watched from a host.
     """
-    view = window.outages(outages, chapters, starved, notes)
+    view = window.outages(outages, chapters, starved, notes, not_watched)
     return (
         _environment()
         .get_template("outages.html")

@@ -14,7 +14,7 @@ from typing import Any
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import CellRecord, Outcome
 from ovnshift.connectivity.comparison import WORSE, Compared, Comparison, Fate
-from ovnshift.connectivity.outage import Chapter, Outage
+from ovnshift.connectivity.outage import Chapter, NotWatched, Outage
 from ovnshift.journal import Entry, State
 from ovnshift.report.matrix import FATES, Change, Matrix, describe, describe_change, picture_of_change
 from ovnshift.report.text import Room, clock, duration, line, moment, without_secrets
@@ -44,6 +44,8 @@ MOST_IN_TABLE = 600
 SHORT = 60.0
 # A list of more than this is folded.
 FEW = 12
+# Gaps of several hosts that begin and end within this of each other have one cause; shorter ones are not worth a line.
+MOMENT = datetime.timedelta(seconds=2)
 
 STATES = {
     State.DONE: ("✓", "done"),
@@ -517,8 +519,40 @@ class _Target:
         return max(each.seconds for each in self.outages)
 
 
+def gaps(not_watched: Sequence[NotWatched], day: datetime.date | None) -> list[str]:
+    """A sentence for each time in which hosts were not watched from, those of one cause together.
+
+    A run's end, and what it begins with, come to each host within moments of each other.
+    """
+    together: list[list[NotWatched]] = []
+    for gap in sorted(not_watched, key=lambda each: (each.why, each.since)):
+        last = together[-1][0] if together else None
+        if (
+            last
+            and last.why == gap.why
+            and all(
+                abs(moment(one) - moment(other)) < MOMENT
+                for one, other in ((last.since, gap.since), (last.until, gap.until))
+            )
+        ):
+            together[-1].append(gap)
+        elif gap.seconds >= MOMENT.total_seconds():
+            together.append([gap])
+    return [
+        f"Not watched from {clock(moment(first.since), day)} to {clock(moment(first.until), day)} UTC "
+        f"({duration(first.seconds)}): {first.why} ({', '.join(sorted({each.host for each in group}))}). "
+        "What was away only then was not seen."
+        for group in sorted(together, key=lambda each: each[0].since)
+        for first in group[:1]
+    ]
+
+
 def outages(
-    found: Sequence[Outage], chapters: Sequence[Chapter], starved: Mapping[str, float], notes: Sequence[str]
+    found: Sequence[Outage],
+    chapters: Sequence[Chapter],
+    starved: Mapping[str, float],
+    notes: Sequence[str],
+    not_watched: Sequence[NotWatched] = (),
 ) -> OutagesView:
     """The outages against the chapters."""
     targets = _targets(found)
@@ -548,7 +582,7 @@ def outages(
         pauses=", ".join(
             f"{host} {duration(seconds)}" for host, seconds in sorted(starved.items(), key=lambda each: -each[1])
         ),
-        notes=_plain(notes, Room(50_000), MOST_CELLS),
+        notes=_plain([*gaps(not_watched, day), *notes], Room(50_000), MOST_CELLS),
     )
 
 

@@ -171,12 +171,6 @@ def test_what_differs_between_sweeps_flaps(outcomes: tuple[Outcome, ...], togeth
     assert (record.last.outcome if record.last else None) == (outcomes[-1] if outcomes else None)
 
 
-def test_loss_is_a_share_of_what_was_sent() -> None:
-    measurement = Measurement(outcome=FL, at="", sent=4, received=1)
-    assert measurement.loss == pytest.approx(0.75)
-    assert Measurement(outcome=P, at="").loss == 0
-
-
 # A whole sweep, of a cloud whose one host is this machine and whose instances are addresses in a namespace
 
 

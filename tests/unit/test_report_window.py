@@ -15,7 +15,7 @@ from ovnshift import names
 from ovnshift.connectivity.baseline import Baseline, Identity, Whereabouts
 from ovnshift.connectivity.cells import Cell, CellRecord, Endpoint, Expectation, Kind, Measurement, Outcome
 from ovnshift.connectivity.comparison import Comparison, Fate, compare
-from ovnshift.connectivity.outage import Chapter, Outage
+from ovnshift.connectivity.outage import Chapter, NotWatched, Outage
 from ovnshift.journal import Entry, State
 from ovnshift.report import matrix, page, text, window
 
@@ -408,6 +408,26 @@ def test_no_outage_is_a_sentence_and_no_picture() -> None:
     nothing = Tags(page.outages([], [], {}, []))
     assert "No outage was seen." in nothing.text
     assert not nothing.of("table")
+
+
+def test_when_nobody_watched_is_said_once_for_hosts_that_have_it_in_common() -> None:
+    gaps = [
+        NotWatched(host=host, since=at(since), until=at(until), seconds=until - since, why=why)
+        for host, since, until, why in (
+            ("infra1", 60, 125, "the run was killed"),
+            ("compute1", 60.5, 125.2, "the run was killed"),
+            ("infra1", 300, 301, "the connection ended"),
+            ("infra1", 400, 460, "the run was killed"),
+        )
+    ]
+    listed = Tags(page.outages([], CHAPTERS, {}, ["a note"], gaps)).text
+    assert (
+        "Not watched from 22:01:00 to 22:02:05 UTC (1 min 5 s): the run was killed (compute1, infra1). "
+        "What was away only then was not seen."
+    ) in listed
+    assert "Not watched from 22:06:40 to 22:07:40 UTC (1 min 0 s): the run was killed (infra1)." in listed
+    assert "the connection ended" not in listed
+    assert listed.index("22:01:00") < listed.index("22:06:40") < listed.index("a note")
 
 
 def test_outages_are_summed_up_first() -> None:

@@ -17,7 +17,7 @@ from ovnshift.errors import OvnshiftError
 from ovnshift.journal import Journal, JournalError, State
 from ovnshift.report.result import NotReady
 from ovnshift.steps import Gone, Runner, Step
-from tests.unit.test_steps import Burn, Write
+from tests.unit.test_steps import Write
 
 HERE = ("lab", "http://192.0.2.1:5000")
 WAIT_SECONDS = 30
@@ -145,19 +145,6 @@ def test_a_plan_of_several_steps_says_them_in_order_and_does_nothing(
     assert journal.entries() == []
 
 
-def test_a_planned_undo_changes_nothing(journal: Journal, runner: Runner, said: list[str], tmp_path: Path) -> None:
-    step = Write(tmp_path / "a", "new")
-    runner.run(step)
-    before = journal.entries()
-    said.clear()
-    assert Runner(journal, said.append, plan_only=True).undo(step)
-    assert said == ["undo: write a"]
-    assert step.is_done()
-    assert journal.entries() == before
-    with pytest.raises(OvnshiftError, match="can't be undone: ashes stay ashes"):
-        Runner(journal, said.append, plan_only=True).undo(Burn(tmp_path / "a", "new"))
-
-
 # A journal that can't be written any more
 
 
@@ -274,30 +261,18 @@ def test_before_the_later_step_has_begun_it_is_looked_at(
     assert (tmp_path / "early").read_text(encoding="utf-8") == "new"
 
 
-def test_once_the_later_step_is_undone_it_is_looked_at_again(
-    runner: Runner, tmp_path: Path, settled: Callable[[str], Watched]
+def test_once_everything_is_undone_it_is_looked_at_again(
+    runner: Runner, journal: Journal, tmp_path: Path, settled: Callable[[str], Watched]
 ) -> None:
     runner.run(settled("later/"))
     later = Later(tmp_path / "late", "other")
     runner.run(later)
-    assert runner.undo(later)
+    journal.undo_all()
     (tmp_path / "early").unlink()
     again = settled("later/")
     entry = runner.run(again)
     assert entry is not None
     assert (again.looks, again.times, entry.attempts) == (1, 1, 2)
-
-
-def test_one_later_step_that_stands_is_enough(
-    runner: Runner, tmp_path: Path, settled: Callable[[str], Watched]
-) -> None:
-    runner.run(settled("later/"))
-    undone, standing = Later(tmp_path / "late1", "other"), Later(tmp_path / "late2", "other")
-    runner.run_all([undone, standing], what="of the files")
-    runner.undo(undone)
-    again = settled("later/")
-    runner.run(again)
-    assert again.looks == 0
 
 
 def test_what_was_so_already_is_settled_too(runner: Runner, tmp_path: Path, settled: Callable[[str], Watched]) -> None:
@@ -325,19 +300,7 @@ def test_what_failed_is_not_settled_by_anything(
     assert (again.times, entry.state) == (1, State.DONE)
 
 
-def test_what_was_undone_is_not_settled_by_anything(
-    runner: Runner, tmp_path: Path, settled: Callable[[str], Watched]
-) -> None:
-    step = settled("later/")
-    runner.run(step)
-    runner.run(Later(tmp_path / "late", "other"))
-    runner.undo(step)
-    again = settled("later/")
-    runner.run(again)
-    assert again.times == 1
-
-
-def test_its_own_id_settles_it_once_and_for_all(runner: Runner, tmp_path: Path) -> None:
+def test_its_own_id_settles_it_once_and_for_all(runner: Runner, journal: Journal, tmp_path: Path) -> None:
     def once() -> Watched:
         return Watched(tmp_path / "early", "new", settled_by=("files/early",))
 
@@ -348,7 +311,7 @@ def test_its_own_id_settles_it_once_and_for_all(runner: Runner, tmp_path: Path) 
     again = once()
     runner.run(again)
     assert (again.looks, again.times) == (0, 0)
-    assert runner.undo(again)
+    journal.undo_all()
     anew = once()
     runner.run(anew)
     assert anew.times == 1
@@ -380,7 +343,7 @@ Runner(Journal(Path(sys.argv[1]), "lab", "http://192.0.2.1:5000"), print).run(Ki
 """
 
 
-def test_a_step_that_was_killed_half_way_is_done_and_undone_by_what_was_found_first(
+def test_a_step_that_was_killed_half_way_is_done_and_what_was_found_first_is_kept(
     project: Path, path: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_text("old", encoding="utf-8")
@@ -402,8 +365,7 @@ def test_a_step_that_was_killed_half_way_is_done_and_undone_by_what_was_found_fi
         entry = Runner(journal, print).run(step)
         assert entry is not None
         assert (entry.state, entry.found, entry.attempts, step.times) == (State.DONE, "old", 3, 1)
-        assert Runner(journal, print).undo(step)
-    assert (tmp_path / "a").read_text(encoding="utf-8") == "old"
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "new"
 
 
 # Threads

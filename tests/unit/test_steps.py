@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -44,16 +44,6 @@ class Write(Step):
         if self.path.stat().st_size != len(self.line):
             raise NotReady(Finding("the file has another size", (str(self.path),), "look at it"))
         return [f"{self.path.name} has {len(self.line)} bytes"]
-
-    def undo(self, found: Any) -> None:
-        if found is None:
-            self.path.unlink(missing_ok=True)
-        else:
-            self.path.write_text(found, encoding="utf-8")
-
-
-class Burn(Write):
-    irreversible: ClassVar[str] = "ashes stay ashes"
 
 
 @pytest.fixture
@@ -110,8 +100,6 @@ def test_half_a_step_is_finished_and_what_was_there_at_first_is_known(
     entry = runner.run(step)
     assert entry is not None
     assert (entry.state, entry.attempts, entry.found) == (State.DONE, 2, "old")
-    assert runner.undo(step)
-    assert (tmp_path / "a").read_text(encoding="utf-8") == "old"
 
 
 def test_a_step_that_died_after_its_act_is_recognised_by_looking(
@@ -126,13 +114,12 @@ def test_a_step_that_died_after_its_act_is_recognised_by_looking(
     assert entry.state is State.DONE
 
 
-def test_what_somebody_else_had_done_is_not_ours_to_undo(runner: Runner, tmp_path: Path) -> None:
+def test_what_somebody_else_had_done_is_known_not_to_be_ours(runner: Runner, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("new", encoding="utf-8")
     step = Write(tmp_path / "a", "new")
     entry = runner.run(step)
     assert entry is not None
     assert entry.state is State.ALREADY
-    assert not runner.undo(step)
     assert (tmp_path / "a").read_text(encoding="utf-8") == "new"
 
 
@@ -145,21 +132,11 @@ def test_what_is_done_and_can_not_be_proved_has_failed(runner: Runner, journal: 
     assert entry.state is State.FAILED
 
 
-def test_undone_and_done_again_it_finds_anew(runner: Runner, tmp_path: Path) -> None:
+def test_undone_and_done_again_it_finds_anew(runner: Runner, journal: Journal, tmp_path: Path) -> None:
     step = Write(tmp_path / "a", "new")
     runner.run(step)
-    assert runner.undo(step)
-    assert not (tmp_path / "a").exists()
-    assert not runner.undo(step)
+    journal.undo_all()
     (tmp_path / "a").write_text("other", encoding="utf-8")
     entry = runner.run(step)
     assert entry is not None
     assert (entry.state, entry.found) == (State.DONE, "other")
-
-
-def test_what_can_not_be_undone_says_why(runner: Runner, tmp_path: Path) -> None:
-    step = Burn(tmp_path / "a", "new")
-    runner.run(step)
-    with pytest.raises(OvnshiftError, match="can't be undone: ashes stay ashes"):
-        runner.undo(step)
-    assert (tmp_path / "a").read_text(encoding="utf-8") == "new"

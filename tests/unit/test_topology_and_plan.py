@@ -441,14 +441,13 @@ def test_a_topology_is_read_back_as_it_was_written() -> None:
     assert Topology.model_validate_json(topology.model_dump_json()) == topology
 
 
-def test_ports_routers_and_double_names_are_found() -> None:
+def test_ports_and_routers_are_found() -> None:
     seed = Seed()
     twin = seed.instance("vm-web1", {"10.5.0.200": seed.web}, "compute2")
     topology = seed.topology()
     assert [port.addresses for port in topology.ports_of_instance[twin.id]] == [("10.5.0.200",)]
     assert topology.routers_of_network[seed.web.id] == (seed.rtr_web.id,)
     assert seed.vlan100.id not in topology.routers_of_network
-    assert topology.double_names(topology.instances) == {"vm-web1"}
 
 
 def test_a_port_of_an_instance_that_is_gone_is_nobodys() -> None:
