@@ -26,6 +26,8 @@ class Step(abc.ABC):
         chapter: the chapter it belongs to.
         key: names it within the journal, the same each time; has the id of the object concerned, not its name.
         title: for people.
+        way_back: what ``--rollback`` does about it, or why there is nothing to do or nothing that can be done; shown in plans.
+            Empty for steps of the way back.
         may_be_gone: whether it is about one object that its owner may delete meanwhile.
         settled_by: beginnings of ids of later steps. Once one of these has begun, what this step did is not looked at again:
             the later one has changed the cloud so that it can't be seen any more, or is undone on purpose. Its own id means that
@@ -33,6 +35,7 @@ class Step(abc.ABC):
     """
 
     chapter: str
+    way_back: ClassVar[str] = ""
     may_be_gone: ClassVar[bool] = False
     settled_by: tuple[str, ...] = ()
     key: str
@@ -97,8 +100,7 @@ class Runner:
             NotReady: it was done, and could not be proved.
         """
         if self._plan_only:
-            for line in step.plan():
-                self._say(line)
+            self._plan([step])
             return None
         try:
             return self._run(step)
@@ -108,6 +110,14 @@ class Runner:
             self._say(f"{step.title}: {gone.problem}")
             self._journal.already(step.id, step.chapter, step.title, [gone.problem])
             return self._journal.entry(step.id)
+
+    def _plan(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            for line in step.plan():
+                self._say(line)
+        ways = [step.way_back for step in steps if step.way_back and not step.chapter.startswith("back ")]
+        for way in dict.fromkeys(ways):
+            self._say(f"way back: {way}")
 
     def _run(self, step: Step) -> Entry | None:
         before = self._journal.entry(step.id)
@@ -155,6 +165,9 @@ class Runner:
             NotReady: some failed; all of them are named.
             JournalError: nothing more can be written down, so that nothing more is done.
         """
+        if self._plan_only:
+            self._plan(steps)
+            return []
         stopped = threading.Event()
 
         def attempt(step: Step) -> Entry | str | None:
@@ -165,7 +178,7 @@ class Runner:
                 stopped.set()
             return result
 
-        if self._plan_only or parallel == 1 or len(steps) < 2:
+        if parallel == 1 or len(steps) < 2:
             results = [attempt(step) for step in steps]
         else:
             with concurrent.futures.ThreadPoolExecutor(max_workers=parallel) as pool:

@@ -27,6 +27,7 @@ from ovnshift.evacuation.announcements import Announcements
 from ovnshift.evacuation.plan import Evacuation
 from ovnshift.journal import Journal, State
 from ovnshift.migration.backups import CHAPTER as BACK_UP
+from ovnshift.migration.backups import KEPT
 from ovnshift.migration.networks import agents_of_router
 from ovnshift.migration.window import Window, ask, wait_until
 from ovnshift.report.result import Finding, NotReady
@@ -69,6 +70,7 @@ class KeepPlan(Step):
     chapter = BACK_UP
     key = "evacuation"
     title = "keep which router goes where"
+    way_back = KEPT
 
     def __init__(self, window: Window, evacuation: Evacuation) -> None:
         self._window = window
@@ -110,6 +112,8 @@ class SetAgent(Step):
     next synchronisation the agent drops those that it still has (neutron/db/l3_agentschedulers_db.py). So it is disabled when
     its routers are gone, and before that only where the setting is on.
     """
+
+    way_back = "the agent is enabled again if it was"
 
     def __init__(self, window: Window, agent: Agent, *, enabled: bool, chapter: str) -> None:
         self._window = window
@@ -158,6 +162,7 @@ class NothingLanded(Step):
 
     chapter = LATE
     key = "nothing landed"
+    way_back = "nothing is changed"
 
     def __init__(self, window: Window, source: Agent, evacuation: Evacuation) -> None:
         self._window = window
@@ -250,6 +255,7 @@ class MoveRouter(Step):
     """
 
     may_be_gone = True
+    way_back = "it is moved home"
 
     def __init__(
         self,

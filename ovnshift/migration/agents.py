@@ -25,6 +25,8 @@ CLEAN_SECONDS = 120.0
 class StopUnits(Step):
     """Units of a host are stopped, and disabled if they are to stay so after a reboot too."""
 
+    way_back = "its chapter 5 starts what ran, and enables what was enabled"
+
     def __init__(
         self,
         window: Window,
@@ -157,6 +159,8 @@ def belongings(window: Window) -> Belongings:
 class CleanHost(Step):
     """What the old agents left on a host is removed: only what belongs to an object of Neutron's."""
 
+    way_back = "none is needed: the agents build all of it anew when they start"
+
     def __init__(
         self, window: Window, host: str, *, chapter: str = CLEAN, settled_by: str = "11 start instances"
     ) -> None:
@@ -235,6 +239,7 @@ class ForgetAgents(Step):
     chapter = FORGET
     key = "agents"
     title = "delete the old agents from Neutron"
+    way_back = "none is needed: agents enter themselves when they start"
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -340,6 +345,7 @@ class DeleteDhcpPorts(DeleteObjects):
     what = "DHCP agents' ports"
     remedy = "does an agent run?"
     none_left = "Neutron has no port of network:dhcp"
+    way_back = "its chapter 5 makes them again, at the addresses that they had"
 
     def plan(self) -> list[str]:
         mine = [port for port in self._window.before.ports if port.device_owner == OWNER_DHCP]
@@ -361,6 +367,7 @@ class DeleteHaNetworks(DeleteObjects):
     what = "HA networks"
     remedy = "which router uses them?"
     none_left = "Neutron has no HA network"
+    way_back = "none is needed: Neutron makes one with a project's first HA router"
 
     def plan(self) -> list[str]:
         mine = [network for network in self._window.before.networks if network.is_ha_network]

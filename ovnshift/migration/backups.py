@@ -19,6 +19,7 @@ CHAPTER = "2 back up"
 VERSION = 1
 # What deployers change on the way to OVN; what is not there on a host is left out.
 CONFIGURATION = ("etc/neutron", "etc/nova", "etc/openvswitch", "etc/ovn", "etc/default")
+KEPT = "none is needed: it stays where it is"
 
 
 def _digest(path: Path) -> str:
@@ -35,6 +36,7 @@ class KeepTopology(Step):
     chapter = CHAPTER
     key = "topology"
     title = "keep what Neutron and Nova say exists"
+    way_back = KEPT
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -67,6 +69,7 @@ class BackUpDatabase(Step):
     chapter = CHAPTER
     key = "database"
     title = "back up Neutron's database, and restore it into a scratch schema"
+    way_back = KEPT
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -110,6 +113,7 @@ class BackUpConfiguration(Step):
     """A host's configuration of Neutron, Nova and Open vSwitch, as a tar file."""
 
     chapter = CHAPTER
+    way_back = KEPT
 
     def __init__(self, window: Window, host: str) -> None:
         self._window = window

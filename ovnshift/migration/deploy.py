@@ -30,6 +30,9 @@ class DeployOvn(Step):
     chapter = CHAPTER
     key = "playbook"
     title = "deploy OVN"
+    way_back = (
+        "its chapter 2 turns OVN off, and 4 runs the deployer's way back and brings the hosts' configuration back"
+    )
 
     def __init__(self, window: Window) -> None:
         self._window = window

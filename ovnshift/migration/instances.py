@@ -33,6 +33,7 @@ class StopInstance(Step):
 
     may_be_gone = True
     chapter = STOP
+    way_back = "its chapter 7 starts what ran"
 
     def __init__(self, window: Window, instance: Instance) -> None:
         self._window = window
@@ -197,6 +198,7 @@ class StartInstance(Step):
     """An instance that this run has stopped is started, and its ports are bound, up and plugged."""
 
     chapter = START
+    way_back = "its chapter 1 stops it"
 
     def __init__(self, window: Window, instance_id: str) -> None:
         self._window = window
@@ -294,6 +296,7 @@ class EverythingAnswers(Step):
 
     key = "answers"
     title = "wait until everything answers that did when the window opened"
+    way_back = "nothing is changed"
 
     def __init__(self, window: Window, chapter: str = START) -> None:
         self._window = window

@@ -71,6 +71,7 @@ class LowerMtu(Step):
     may_be_gone = True
     chapter = CHAPTER
     settled_by = (RETIRE,)
+    way_back = "its chapter 5 sets the MTU that was found"
 
     def __init__(self, window: Window, network: Network, mtu: int) -> None:
         self._window = window
@@ -142,6 +143,7 @@ class MakeRouterPlain(Step):
     may_be_gone = True
     chapter = CHAPTER
     settled_by = (RETIRE,)
+    way_back = "its chapter 6 makes it HA again"
 
     def __init__(self, window: Window, router: Router) -> None:
         self._window = window

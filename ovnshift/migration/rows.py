@@ -79,6 +79,7 @@ class ConvertRows(Step):
     chapter = CHAPTER
     key = "rows"
     title = "change Neutron's rows from LinuxBridge to OVN"
+    way_back = "its chapter 3 puts rows back by what is recorded of them, in one transaction"
 
     def __init__(self, window: Window) -> None:
         self._window = window

@@ -130,6 +130,8 @@ def run_sync(window: Window, mode: str) -> SyncLog:
 class RepairNorthbound(Step):
     """``neutron-ovn-db-sync-util`` in repair mode, then in log mode until there is no difference."""
 
+    way_back = "there is none: what is in the northbound database stays, and nobody reads it once OVN is off"
+
     def __init__(self, window: Window, *, chapter: str, key: str) -> None:
         self._window = window
         self.chapter = chapter
@@ -171,6 +173,7 @@ class NorthboundIsOurs(Step):
     key = "northbound known"
     settled_by = (f"{CHAPTER}/repair",)
     title = "see that the northbound database is empty, or this Neutron's"
+    way_back = "nothing is changed"
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -214,6 +217,7 @@ class StartApi(Step):
     chapter = CHAPTER
     key = "api"
     title = "start Neutron's server"
+    way_back = "its chapter 2 stops it, and 5 starts it with the old driver"
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -271,6 +275,8 @@ class StartApi(Step):
 
 class StructureFits(Step):
     """OVN's northbound database read by identity: each object of Neutron's has its counterpart there, and nothing else is."""
+
+    way_back = "nothing is changed"
 
     def __init__(self, window: Window, *, chapter: str, key: str) -> None:
         self._window = window

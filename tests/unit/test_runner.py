@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import os
+import pkgutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ovnshift import evacuation, migration
 from ovnshift.errors import OvnshiftError
 from ovnshift.journal import Journal, JournalError, State
 from ovnshift.report.result import NotReady
@@ -143,6 +147,38 @@ def test_a_plan_of_several_steps_says_them_in_order_and_does_nothing(
     assert {each.name for each in tmp_path.iterdir()} == {"1", "reports"}
     assert (tmp_path / "1").read_text(encoding="utf-8") == "old"
     assert journal.entries() == []
+
+
+class OneWay(Write):
+    way_back = "none is needed"
+
+
+def test_a_plan_says_once_how_to_go_back(journal: Journal, said: list[str], tmp_path: Path) -> None:
+    steps = [OneWay(tmp_path / str(number), "new") for number in range(2)]
+    Runner(journal, said.append, plan_only=True).run_all(steps, what="of the files")
+    assert said == ["here: 0: None → 'new'", "here: 1: None → 'new'", "way back: none is needed"]
+
+
+def kinds_of_steps(kind: type[Step] = Step) -> Iterator[type[Step]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from kinds_of_steps(below)
+
+
+def test_every_step_of_a_window_knows_its_way_back() -> None:
+    for package in (migration, evacuation):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    there = {"ovnshift.migration.back", "ovnshift.migration.hosting"}
+    found = {
+        kind
+        for kind in kinds_of_steps()
+        if kind.__module__.startswith("ovnshift.") and kind.__module__ not in there and not inspect.isabstract(kind)
+    }
+    assert {"StopInstance", "CleanHost", "ConvertRows", "RepairNorthbound", "MoveRouter"} <= {
+        kind.__name__ for kind in found
+    }
+    assert [kind.__name__ for kind in found if not kind.way_back] == []
 
 
 # A journal that can't be written any more
