@@ -16,8 +16,8 @@ from lab.progress import Progress
 
 # Every look costs the hosts processor time that what is waited for would need.
 INTERVAL = 2.0
-# How long an agent has to say by itself that its router is the active one, before it is told of the router again.
-TELL_INTERVAL = 20.0
+# How long an agent has to say by itself that its router is the active one.
+ELECTION_SECONDS = 45.0
 
 _BANNER_PROGRAM = """
 import json, socket, sys
@@ -139,28 +139,51 @@ def routers_not_forwarding(demo: Connection, contents: blueprint.Contents) -> li
 
 
 class ActiveAgents:
-    """Routers without exactly one active agent, and the agents told of such routers again now and then.
+    """Routers without exactly one active agent; those that stay so are built anew, by being disabled and enabled.
 
-    A keepalived that is the master only for a moment leaves two changes of state, which can reach Neutron's server the wrong way
-    round; what the server then believes stays. With an update of the router, also one that changes nothing, its agents compare
-    their state with the server's, and correct it (``check_ha_state_for_router`` in neutron/agent/l3/ha.py).
+    An agent learns of what keepalived does from a process that looks for its first state in one thread and for changes in
+    another: with both at once it may be told of them the wrong way round (``handle_initial_state`` and ``read_queue`` in
+    neutron/agent/l3/keepalived_state_change.py). It believes that for ever, and says so to Neutron.
     """
 
     def __init__(self, admin: Connection, contents: blueprint.Contents) -> None:
         self._admin = admin
         self._contents = contents
-        self._told = time.monotonic()
+        self._patient_until = time.monotonic() + ELECTION_SECONDS
 
     def missing(self) -> list[str]:
-        """Their names, with the hosts that are active."""
+        """A line for each such router, and for each that is being built anew."""
+        disabled = disabled_routers(self._admin, self._contents)
+        for id_ in disabled.values():
+            if not hosts_of_router(id_):
+                self._admin.network.update_router(id_, is_admin_state_up=True)
+                self._patient_until = time.monotonic() + ELECTION_SECONDS
         missing = cloud.routers_without_master(self._admin, self._contents)
-        if missing and time.monotonic() - self._told > TELL_INTERVAL:
+        if missing and not disabled and time.monotonic() > self._patient_until:
             for name in missing:
                 router = self._admin.network.find_router(name, ignore_missing=False)
-                # By its id: of an object, only what differs from what it has would be sent.
-                self._admin.network.update_router(router.id, is_admin_state_up=True)
-            self._told = time.monotonic()
-        return [f"{name} (active on {', '.join(active) or 'no agent'})" for name, active in missing.items()]
+                self._admin.network.update_router(router.id, is_admin_state_up=False)
+        lines = [f"{name} (active on {', '.join(active) or 'no agent'})" for name, active in missing.items()]
+        return lines + [f"{name} (is built anew)" for name in disabled]
+
+
+def disabled_routers(admin: Connection, contents: blueprint.Contents) -> dict[str, str]:
+    """The lab's routers that are disabled: their ids by their names."""
+    names = {router.name for router in contents.routers}
+    return {
+        router.name: router.id
+        for router in admin.network.routers()
+        if router.name in names and not router.is_admin_state_up
+    }
+
+
+def hosts_of_router(id_: str) -> list[str]:
+    """The network nodes that have a router's namespace."""
+    return [
+        node.name
+        for node in blueprint.with_role(blueprint.Role.NETWORK)
+        if host.ask(node, "test", "-e", f"/run/netns/qrouter-{id_}").returncode == 0
+    ]
 
 
 def banners(namespace: str, addresses: Sequence[str], on: blueprint.Host = blueprint.CONTROL) -> dict[str, str]:
@@ -197,6 +220,9 @@ def until_the_cloud_works(progress: Progress, record: store.Record, admin: Conne
     # Nova takes as long to start as the agents, which are well under way now, to build the networks.
     let_instances_start()
     if not ovn:
+        # Of an `up` that was ended while it built one anew.
+        for id_ in disabled_routers(admin, contents).values():
+            admin.network.update_router(id_, is_admin_state_up=True)
         until("routers forward", lambda: routers_not_forwarding(demo, contents))
     until("hypervisors up", lambda: cloud.missing_computes(admin))
     if not ovn:

@@ -29,7 +29,7 @@ class Device(_Value):
 
 
 # What an HA router has besides (neutron/agent/l3/ha_router.py).
-_HA_DEVICE = "ha-"
+HA_DEVICE = "ha-"
 _HA_PROCESS = "keepalived"
 
 
@@ -45,7 +45,7 @@ class RouterState(_Value):
     @property
     def of_ha(self) -> list[str]:
         """What is there of an HA router: as long as it is, keepalived may give addresses and take them away."""
-        devices = [name for name in self.links if name.startswith(_HA_DEVICE)]
+        devices = [name for name in self.links if name.startswith(HA_DEVICE)]
         return [*devices, *dict.fromkeys(name for name, _ in self.processes if name.startswith(_HA_PROCESS))]
 
     @property

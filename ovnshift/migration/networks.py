@@ -9,7 +9,7 @@ from typing import Any
 
 from ovnshift.cloud.topology import AGENT_L3, Network, Router
 from ovnshift.connectivity.measure import sweep_from
-from ovnshift.connectivity.realised import look, missing
+from ovnshift.connectivity.realised import HA_DEVICE, HostState, look, missing
 from ovnshift.connectivity.underlay import geneve_overhead, tunnel_addresses
 from ovnshift.connectivity.underlay import measure as measure_underlay
 from ovnshift.errors import OvnshiftError
@@ -194,6 +194,34 @@ class MakeRouterPlain(Step):
         if bool(self._now().is_admin_state_up) != up:
             self._set(is_admin_state_up=up)
 
+    def build_anew(self) -> None:
+        """Disabled, gone from every host, and enabled: whatever its agents believe of it goes with it."""
+        self._set(is_admin_state_up=False)
+        try:
+            self._wait_until_gone()
+        finally:
+            self._set(is_admin_state_up=True)
+
+    def masters(self) -> list[str]:
+        """Hosts whose keepalived is its master: these have a second address on the HA interface.
+
+        ``get_primary_vip`` in neutron/agent/linux/keepalived.py: it is the one that keepalived gives and takes away.
+        """
+        states = self._look()
+        return [
+            host
+            for host, state in states.items()
+            if self._router.id in state.routers
+            and any(
+                sum("." in address for address in device.addresses) > 1
+                for name, device in state.routers[self._router.id].links.items()
+                if name.startswith(HA_DEVICE)
+            )
+        ]
+
+    def _look(self) -> dict[str, HostState]:
+        return self._window.fleet.every(self._window.site.group("network"), lambda host: look(host, [self._router.id]))
+
     def _wait_until_gone(self) -> None:
         wait_until(
             f"no network host has router {self._router.label}, which is disabled",
@@ -223,10 +251,7 @@ class MakeRouterPlain(Step):
         return looking
 
     def _still_there(self) -> str | None:
-        states = self._window.fleet.every(
-            self._window.site.group("network"), lambda host: look(host, [self._router.id])
-        )
-        having = [host for host, state in states.items() if self._router.id in state.namespaces]
+        having = [host for host, state in self._look().items() if self._router.id in state.namespaces]
         return f"still on {', '.join(having)}" if having else None
 
     def _set(self, **values: bool) -> None:

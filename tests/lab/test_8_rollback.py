@@ -14,12 +14,23 @@ import pytest
 from lab import paths
 from ovnshift.journal import entries_of
 from tests.lab.conftest import Lab
+from tests.lab.faults import disturbed, shell
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import dhcp_ports, hosts_units, steady_rows
 from tests.lab.test_6_window import CHANGE, SECONDS, STATE
 from tests.torture import killer
 
 AGAIN = "tests-window-again"
+# What watches keepalived for the L3 agent can tell it of two changes the wrong way round. Here it says, of the first HA router
+# that comes, some times that it is the master, however that is.
+LIE = shell(
+    "touch /run/ovnshift-tests-begun && systemd-run --quiet --collect --property=RuntimeMaxSec=300 sh -c '"
+    "until state=$(find /var/lib/neutron/ha_confs -name state -newer /run/ovnshift-tests-begun | head -n 1) "
+    '&& [ -n "$state" ] && grep -q backup "$state"; do sleep 0.2; done; '
+    "for time in 1 2 3 4 5; do curl --silent --unix-socket /var/lib/neutron/keepalived-state-change "
+    '-H "X-Neutron-Router-Id: $(basename "$(dirname "$state")")" -H "X-Neutron-State: primary" http://127.0.0.1/; '
+    "sleep 1; done'"
+)
 FRESH = "tests-made-on-ovn"
 
 
@@ -92,12 +103,23 @@ def test_rows_that_somebody_changed_stop_it(lab: Lab, fresh_network: str) -> Non
 
 @pytest.fixture(scope="module")
 def rolled_back(fresh_network: str) -> PhaseRun:
+    """With two agents, one of which is a standby for sure, that believe that they are active."""
     assert fresh_network
-    return back()
+    with pytest.MonkeyPatch.context() as patch:
+        return disturbed(
+            patch,
+            ("back 6 routers/", "infra2", LIE),
+            ("back 6 routers/", "infra3", LIE),
+            change=CHANGE,
+            timeout=SECONDS,
+            options=("--rollback",),
+        )
 
 
 def test_everything_is_undone(rolled_back: PhaseRun) -> None:
     assert rolled_back.returncode == 0, rolled_back.summary
+    assert "keepalived is the master on infra" in rolled_back.output
+    assert "it is disabled and enabled, so that its agents build it anew" in rolled_back.output
     assert "ROLLED BACK: everything is as it was" in rolled_back.output
     assert (rolled_back.reports / "rollback.html").stat().st_size < 2_000_000
 
