@@ -520,7 +520,7 @@ class _Target:
 
 
 def gaps(not_watched: Sequence[NotWatched], day: datetime.date | None) -> list[str]:
-    """A sentence for each time in which hosts were not watched from, those of one cause together.
+    """A line for each time in which hosts were not watched from, those of one cause together; with what that means before them.
 
     A run's end, and what it begins with, come to each host within moments of each other.
     """
@@ -538,13 +538,15 @@ def gaps(not_watched: Sequence[NotWatched], day: datetime.date | None) -> list[s
             together[-1].append(gap)
         elif gap.seconds >= MOMENT.total_seconds():
             together.append([gap])
-    return [
-        f"Not watched from {clock(moment(first.since), day)} to {clock(moment(first.until), day)} UTC "
-        f"({duration(first.seconds)}): {first.why} ({', '.join(sorted({each.host for each in group}))}). "
-        "What was away only then was not seen."
+    said = [
+        f"{clock(moment(first.since), day)} to {clock(moment(first.until), day)} UTC, {duration(first.seconds)}: {first.why} "
+        f"({', '.join(sorted({each.host for each in group}))})"
         for group in sorted(together, key=lambda each: each[0].since)
         for first in group[:1]
     ]
+    return (
+        ["At these times hosts were not watched from, and what was away only then was not seen:", *said] if said else []
+    )
 
 
 def outages(
