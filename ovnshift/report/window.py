@@ -501,6 +501,7 @@ class OutagesView:
     chapters: tuple[tuple[str, str, str, str], ...]
     pauses: str
     notes: Listed
+    gaps: Listed
 
 
 @dataclass(frozen=True)
@@ -520,7 +521,7 @@ class _Target:
 
 
 def gaps(not_watched: Sequence[NotWatched], day: datetime.date | None) -> list[str]:
-    """A line for each time in which hosts were not watched from, those of one cause together; with what that means before them.
+    """A line for each time in which hosts were not watched from, those of one cause together.
 
     A run's end, and what it begins with, come to each host within moments of each other.
     """
@@ -538,15 +539,12 @@ def gaps(not_watched: Sequence[NotWatched], day: datetime.date | None) -> list[s
             together[-1].append(gap)
         elif gap.seconds >= MOMENT.total_seconds():
             together.append([gap])
-    said = [
+    return [
         f"{clock(moment(first.since), day)} to {clock(moment(first.until), day)} UTC, {duration(first.seconds)}: {first.why} "
         f"({', '.join(sorted({each.host for each in group}))})"
         for group in sorted(together, key=lambda each: each[0].since)
         for first in group[:1]
     ]
-    return (
-        ["At these times hosts were not watched from, and what was away only then was not seen:", *said] if said else []
-    )
 
 
 def outages(
@@ -584,7 +582,8 @@ def outages(
         pauses=", ".join(
             f"{host} {duration(seconds)}" for host, seconds in sorted(starved.items(), key=lambda each: -each[1])
         ),
-        notes=_plain([*gaps(not_watched, day), *notes], Room(50_000), MOST_CELLS),
+        notes=_plain(notes, Room(50_000), MOST_CELLS),
+        gaps=_plain(gaps(not_watched, day), Room(50_000), MOST_CELLS),
     )
 
 

@@ -422,7 +422,7 @@ def test_when_nobody_watched_is_said_once_for_hosts_that_have_it_in_common() -> 
     ]
     listed = Tags(page.outages([], CHAPTERS, {}, ["a note"], gaps)).text
     assert (
-        "At these times hosts were not watched from, and what was away only then was not seen:"
+        "At these times nobody watched from the hosts named, and what was away only then was not seen: "
         "22:01:00 to 22:02:05 UTC, 1 min 5 s: the run was killed (compute1, infra1)"
         "22:06:40 to 22:07:40 UTC, 1 min 0 s: the run was killed (infra1)"
     ) in listed
