@@ -211,6 +211,7 @@ class Limits(_Section):
     guest_pairs: int = Field(default=200, ge=0)
     parallel_logins: int = Field(default=6, ge=1, le=64)
     baseline_hours: float = Field(default=24.0, gt=0)
+    parallel_routers: int = Field(default=1, ge=1, le=64)
     parallel_instances: int = Field(default=8, ge=1, le=200)
     stop_seconds: float = Field(default=180.0, gt=0, le=3600)
     start_seconds: float = Field(default=300.0, gt=0, le=3600)

@@ -22,5 +22,6 @@ def test_mtus_leave_room_for_geneve(run: Run, window: Window) -> None:
 
 
 def test_ha_routers_are_made_plain(run: Run, window: Window) -> None:
-    """HA routers are plain ones, one after the other, each back up and forwarding before the next."""
-    run([MakeRouterPlain(window, router) for router in window.before.routers if router.ha], what="of the routers")
+    """HA routers are plain ones, some at a time, each back up and forwarding before the next."""
+    steps = [MakeRouterPlain(window, router) for router in window.before.routers if router.ha]
+    run(steps, what="of the routers", parallel=window.site.limits.parallel_routers)

@@ -14,7 +14,8 @@ from ovnshift.migration.window import Window
 def test_routers_are_ha_again(run: Run, window: Window, journal: Journal) -> None:
     """Routers that were HA are so again, each with one active agent."""
     done = back.of_chapter(journal, "3 networks/plain/")
-    run([back.RouterBack(window, entry) for entry in done], what="of the routers")
+    steps = [back.RouterBack(window, entry) for entry in done]
+    run(steps, what="of the routers", parallel=window.site.limits.parallel_routers)
 
 
 def test_routers_are_served(request: pytest.FixtureRequest, run: Run, window: Window, journal: Journal) -> None:
