@@ -41,6 +41,9 @@ RELEASE = "back 1 the agent"
 KIND, VERSION = "evacuation", 1
 # Between looks while a router is carried. Each asks a host, which takes about a tenth of a second of its time.
 EVERY = 0.25
+# haproxy passes on what guests ask the metadata service, radvd tells them their IPv6 prefix (neutron/agent/metadata/driver.py and
+# neutron/agent/linux/ra.py).
+HELPERS = {"haproxy", "radvd"}
 # As sweep_from takes it: id, namespace, kind, address, port or size.
 Probe = tuple[str, str | None, str, str, int | None]
 
@@ -274,6 +277,8 @@ class MoveRouter(Step):
         self._announcements = announcements
         # Outer addresses that answered before; what never did, need not afterwards.
         self._answered: frozenset[str] = frozenset()
+        # An agent starts these last, when the router already forwards.
+        self._needed: frozenset[str] = frozenset()
         self._times: list[tuple[str, float]] = []
         self._answering: list[str] = []
         self._began: float | None = None
@@ -294,13 +299,25 @@ class MoveRouter(Step):
 
     def find(self) -> dict[str, list[str]]:
         answers = self._ask(_Parts(self._window, self._router))
-        return {"agents": self._hosts(), "answered": sorted(id_ for id_, silence in answers.items() if not silence)}
+        return {
+            "agents": self._hosts(),
+            "answered": sorted(id_ for id_, silence in answers.items() if not silence),
+            "helpers": sorted(self._helpers(self._source)),
+        }
+
+    def _helpers(self, agent: Agent) -> set[str]:
+        """What runs beside the router where an agent has it: of that which guests ask for metadata and addresses."""
+        if agent.host not in self._window.fleet.site.hosts:
+            return set()
+        state = look(self._window.fleet[agent.host], [self._router.id]).routers.get(self._router.id)
+        return HELPERS & {name for name, _ in state.processes} if state else set()
 
     def is_done(self) -> bool:
         return self._hosts() == [self._target.id] and not self._unbuilt(_Parts(self._window, self._router))
 
     def do(self, found: Any) -> None:
         self._answered = frozenset(found["answered"])
+        self._needed = frozenset(found.get("helpers", ()))
         self._carry()
         try:
             self._settle(_Parts(self._window, self._router))
@@ -458,6 +475,8 @@ class MoveRouter(Step):
     def _unbuilt(self, parts: _Parts) -> str | None:
         state = look(self._window.fleet[self._target.host], [self._router.id]).routers.get(self._router.id)
         lacks = missing(self._router, parts.ports, parts.floating_ips, parts.subnets, state)
+        running = {name for name, _ in state.processes} if state else set()
+        lacks += [f"{name} does not run" for name in sorted(self._needed - running)]
         return f"on {self._target.host}: {', '.join(lacks)}" if lacks else None
 
     def _left(self) -> str | None:

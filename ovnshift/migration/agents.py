@@ -161,11 +161,10 @@ class CleanHost(Step):
 
     way_back = "none is needed: the agents build all of it anew when they start"
 
-    def __init__(
-        self, window: Window, host: str, *, chapter: str = CLEAN, settled_by: str = "11 start instances"
-    ) -> None:
+    def __init__(self, window: Window, host: str, *, chapter: str = CLEAN, settled_by: str = "7 deploy OVN/") -> None:
         self._window = window
-        # Instances' taps are there again then, by the same names; or the old agents have made all of it anew.
+        # From then on nova-compute may be restarted, which makes bridges anew; or instances' taps are there again, by the same
+        # names; or the old agents have made all of it anew.
         self.settled_by = (settled_by,)
         self.host = host
         self._belongings = belongings(window)

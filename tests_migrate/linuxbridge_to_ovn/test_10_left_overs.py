@@ -25,7 +25,11 @@ def test_ha_networks_are_gone(run: Run, window: Window) -> None:
 
 def test_hosts_are_still_clean(run: Run, window: Window) -> None:
     """Hosts are clean still: a nova-compute that the deployer restarts makes the old driver's bridges anew."""
-    run([CleanHost(window, host, chapter=FORGET) for host in window.agent_hosts], what="of the hosts", parallel=16)
+    run(
+        [CleanHost(window, host, chapter=FORGET, settled_by="11 start instances/") for host in window.agent_hosts],
+        what="of the hosts",
+        parallel=16,
+    )
 
 
 def test_the_northbound_database_is_clean(run: Run, window: Window) -> None:
