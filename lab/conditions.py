@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from keystoneauth1.exceptions import ConnectFailure, HttpError
 from openstack.connection import Connection
@@ -163,8 +163,12 @@ class ActiveAgents:
             for name in missing:
                 router = self._admin.network.find_router(name, ignore_missing=False)
                 self._admin.network.update_router(router.id, is_admin_state_up=False)
-        lines = [f"{name} (active on {', '.join(active) or 'no agent'})" for name, active in missing.items()]
-        return lines + [f"{name} (is built anew)" for name in disabled]
+        return without_one_active(missing) + [f"{name} (is built anew)" for name in disabled]
+
+
+def without_one_active(routers: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each of :func:`lab.cloud.routers_without_master`."""
+    return [f"{name} (active on {', '.join(active) or 'no agent'})" for name, active in routers.items()]
 
 
 def disabled_routers(admin: Connection, contents: blueprint.Contents) -> dict[str, str]:

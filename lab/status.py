@@ -108,10 +108,8 @@ def _look_at_cloud(state: State, record: store.Record) -> None:
         state.wrong.append(error.what)
     # With OVN there are neither HA routers nor DHCP namespaces to look from.
     if not ovn:
-        state.wrong += [
-            f"no single active agent: {name} (active on {', '.join(active) or 'no agent'})"
-            for name, active in cloud.routers_without_master(admin, contents).items()
-        ]
+        inactive = conditions.without_one_active(cloud.routers_without_master(admin, contents))
+        state.wrong += [f"no single active agent: {each}" for each in inactive]
         state.wrong += conditions.guests_without_ssh(demo, contents)
 
 

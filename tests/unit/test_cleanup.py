@@ -598,7 +598,7 @@ def test_a_namespace_that_somebody_else_keeps_is_left_until_it_is_free(world: Wo
     holder = world.box.start("python3", "-c", HOLDING, f"/run/netns/{name}")
     begin = time.monotonic()
     done = remove(world.box, world.belongings, seconds=8)
-    assert time.monotonic() - begin < ENOUGH
+    assert time.monotonic() - begin < 30
     (namespace,) = of(done, "namespace", name)
     assert namespace.state == "left"
     assert re.fullmatch(r"process \d+ \(python3\) has it open", namespace.why)
@@ -623,7 +623,7 @@ def test_a_removal_goes_on_as_soon_as_the_namespace_is_free(world: World) -> Non
     holder = world.box.start("timeout", "2", "python3", "-c", HOLDING, f"/run/netns/{name}")
     begin = time.monotonic()
     done = remove(world.box, world.belongings, seconds=ENOUGH)
-    assert time.monotonic() - begin < ENOUGH
+    assert time.monotonic() - begin < 30
     assert names(done, "left") == set()
     assert holder.wait(timeout=20) == 124
 
