@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 from lab import paths
 from ovnshift import files
+from ovnshift.connectivity import comparison
 from ovnshift.journal import Entry, State, entries_of
 from tests.lab.conftest import Lab
 from tests.lab.machine_state import MachineState
@@ -146,8 +147,9 @@ class Torture:
 
     @staticmethod
     def _cells(change: str) -> dict[str, str]:
-        content = files.read_document(REPORTS / change / "comparison.json", "comparison", 1)
-        return {str(each["cell"]): each["fate"] for each in content["cells"]}
+        path = REPORTS / change / "comparison.json"
+        compared = comparison.Comparison.model_validate(files.read_document(path, comparison.KIND, comparison.VERSION))
+        return {each.cell.id: str(each.fate) for each in compared.cells}
 
     def _compare(self, what: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
         differing = [part for part in wanted if wanted[part] != found[part]]
