@@ -1,11 +1,12 @@
 """``make torture``: kill the window before, during and after every step, carry on, and compare with one that nobody disturbed.
 
-Two series. *resume*: one window, killed three times at each of its steps, and carried on each time. *back*: a window killed
-during a step, then the way back, itself killed once; the cloud has to be what it was before. That is done for each kind of step
-once, with one of its objects: those of a kind (instances that are stopped, hosts that are cleaned) are done side by side, so that
+Two series. *resume*: one window, killed three times at each of its steps, and carried on each time; what is done side by
+side with a step waits until it was killed there, so that each is killed by itself. *back*: a window killed during or after a
+step, then the way back, itself killed once; the cloud has to be what it was before. That is done for each kind of step once,
+with one of its objects: those of a kind (instances that are stopped, hosts that are cleaned) are done side by side, so that
 all of them are hit. What was killed, and what came of it, is in ``reports/torture/results.json`` and ``table.md``. With
-``--continue`` what was compared is not done again, and the undisturbed window is that of then; with ``--minutes`` it ends in time
-for that, with the end of what it has begun compared.
+``--continue`` what was compared is not done again, and the undisturbed window is that of then; with ``--minutes`` it ends in
+time for that, with the end of what it has begun compared.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lab import paths
 from ovnshift import files
@@ -40,6 +41,8 @@ PLACE = REPORTS / "torture"
 UNDISTURBED, TORTURED = "torture-undisturbed", "torture-killed"
 WINDOW_SECONDS = 1500
 INSTANTS = ("before", "during", "after")
+# After one step is before the next.
+BACK_INSTANTS = ("during", "after")
 T = TypeVar("T")
 
 
@@ -51,8 +54,9 @@ class Wrong(Exception):
 class Kill:
     """One kill.
 
-    ``outcome``: what came of the run: "killed", "went by" (nothing was left to do there) or "failed". ``compared``: whether the
-    end that was come to after it was compared, and was the one that it should be.
+    ``outcome``: what came of the run: "killed" at that instant, "killed at its end" (there was nothing to do at that instant),
+    "went by" (the run came to its end) or "failed". ``compared``: whether the end that was come to after it was compared, and was
+    the one that it should be.
     """
 
     series: str
@@ -174,10 +178,15 @@ class Torture:
         alone = when == "during" and chance.random() < 0.5
         return {"series": series, "step": entry.step, "when": when, "delay": round(delay, 3), "alone": alone}
 
-    def _kill(self, order: dict[str, Any], *arguments: str, change: str) -> Kill:
+    def _kill(self, order: dict[str, Any], *arguments: str, change: str, bounds: Bounds | None = None) -> Kill:
+        passed = PLACE / "passed"
+        passed.unlink(missing_ok=True)
+        limits = {} if bounds is None else {**bounds._asdict(), "passed": str(passed)}
         begun = time.monotonic()
-        done = suite("tests_migrate", *arguments, change=change, kill=order)
-        outcome = "killed" if done.returncode == -signal.SIGKILL else "went by" if done.returncode == 0 else "failed"
+        done = suite("tests_migrate", *arguments, change=change, kill={**order, **limits})
+        outcome = "went by" if done.returncode == 0 else "failed"
+        if done.returncode == -signal.SIGKILL:
+            outcome = "killed at its end" if passed.exists() else "killed"
         kill = Kill(**order, seconds=round(time.monotonic() - begun, 1), outcome=outcome)
         self.kills.append(kill)
         say(f"{kill.series}: {kill.when} {kill.step}: {kill.outcome} after {kill.seconds} s")
@@ -192,13 +201,18 @@ class Torture:
             if not self._only or entry.step.startswith(self._only):
                 yield entry
 
-    def _one_of_each_kind(self, entries: Sequence[Entry]) -> list[Entry]:
-        """One step of each kind, by chance which, in the order of the kinds; not of those that were killed before."""
+    def _one_of_each_kind(self, entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
+        """Where the way back begins: for each kind during one step, by chance which, and then after one; without those known."""
         kinds: dict[str, list[Entry]] = {}
         for entry in self._wanted(entries):
             kinds.setdefault(kind_of(entry.step), []).append(entry)
-        known = {kind_of(kill.step) for kill in self.kills if kill.series == "back" and kill.compared}
-        return [self._chance("back", kind).choice(found) for kind, found in kinds.items() if kind not in known]
+        known = {(kind_of(kill.step), kill.when) for kill in self.kills if kill.series == "back" and kill.compared}
+        return [
+            (self._chance("back", kind, when).choice(found), when)
+            for when in BACK_INSTANTS
+            for kind, found in kinds.items()
+            if (kind, when) not in known
+        ]
 
     def _in_time(self, what: Sequence[T]) -> Iterator[T]:
         """One after the other, as long as there is time; the rest is counted."""
@@ -238,7 +252,9 @@ class Torture:
         shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
         must(suite("-m", "pre", change=TORTURED), "pre")
         for entry, when in self._in_time(left):
-            self._kill(self._order("resume", entry, when), change=TORTURED)
+            kill = self._kill(self._order("resume", entry, when), change=TORTURED, bounds=bounds_of(entry, entries))
+            if kill.outcome == "went by":
+                raise Wrong(f"the run that was to be killed {when} {entry.step} came to its end")
         must(suite("tests_migrate", change=TORTURED), "the window that was killed often")
         must(suite("tests_post", change=TORTURED), "post after the window that was killed often")
         found = json.loads(json.dumps({**self._state(), "cells": self._cells(TORTURED)}))
@@ -246,7 +262,7 @@ class Torture:
         self._mark("resume")
 
     def back(self, entries: Sequence[Entry]) -> None:
-        """A window killed during a step, and the way back killed once; for each kind of step."""
+        """A window killed during a step or after it, and the way back killed once; for each kind of step."""
         # Without those of a run that broke off before it could compare.
         self.kills = [kill for kill in self.kills if kill.series != "back" or kill.compared]
         wanted = self._one_of_each_kind(entries)
@@ -258,13 +274,14 @@ class Torture:
         shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
         must(suite("-m", "pre", change=TORTURED), "pre")
         kept = {name: (REPORTS / TORTURED / name).read_bytes() for name in ("baseline.json", "readiness.json")}
-        for entry in self._in_time(wanted):
+        for entry, when in self._in_time(wanted):
             # The cloud is what it was, which is compared below: so is what was recorded of it.
             shutil.rmtree(REPORTS / TORTURED)
             for name, content in kept.items():
                 files.write_atomically(REPORTS / TORTURED / name, content)
-            self._kill(self._order("back", entry, "during"), change=TORTURED)
-            if not self._killed_on_the_way_back(entry):
+            bounds = bounds_of(entry, entries)._replace(beside=[])
+            self._kill(self._order("back", entry, when), change=TORTURED, bounds=bounds)
+            if not self._killed_on_the_way_back(entry, when):
                 must(suite("tests_migrate", "--rollback", change=TORTURED), f"the way back from {entry.step}")
             self._compare("back", before, self._state())
             self._mark("back")
@@ -274,9 +291,9 @@ class Torture:
         self.kills = [replace(kill, compared=True) if kill.series == series else kill for kill in self.kills]
         self.write()
 
-    def _killed_on_the_way_back(self, entry: Entry) -> bool:
+    def _killed_on_the_way_back(self, entry: Entry, when: str) -> bool:
         """Kill the way back at the first step of some chapter; whether it came to its end, having nothing to do in that one."""
-        chapter = self._chance("back", entry.step).choice([f"back {number} " for number in range(1, 8)])
+        chapter = self._chance("back", entry.step, when).choice([f"back {number} " for number in range(1, 8)])
         order = {"series": "back", "step": f"{chapter}*", "when": "during", "delay": 0.5, "alone": False}
         return self._kill(order, "--rollback", change=TORTURED).outcome == "went by"
 
@@ -296,6 +313,20 @@ class Torture:
             "|---|---|---|---|---|---|---|---|",
         ]
         files.write_atomically(PLACE / "table.md", ("\n".join([*head, *rows]) + "\n").encode())
+
+
+class Bounds(NamedTuple):
+    """Ids of steps that a run must not get past: those that wait ``beside`` the one that is killed, and all ``later`` ones."""
+
+    beside: list[str]
+    later: list[str]
+
+
+def bounds_of(entry: Entry, entries: Sequence[Entry]) -> Bounds:
+    """What comes after a step in a window: those of its kind are done side by side with it."""
+    rest = [each.step for each in entries[[each.step for each in entries].index(entry.step) + 1 :]]
+    kind = kind_of(entry.step)
+    return Bounds([step for step in rest if kind_of(step) == kind], [step for step in rest if kind_of(step) != kind])
 
 
 def entries_done(journal: Path) -> list[Entry]:
@@ -351,8 +382,10 @@ def main() -> int:
         return 1
     finally:
         torture.write()
-    killed = sum(kill.outcome == "killed" for kill in torture.kills)
-    print(f"{killed} kills, {len(torture.kills) - killed} went by; every end was the undisturbed one. {PLACE}/table.md")
+    killed = sum(kill.outcome != "went by" for kill in torture.kills)
+    late = sum(kill.outcome == "killed at its end" for kill in torture.kills)
+    print(f"{killed} kills ({late} of them at a step's end), {len(torture.kills) - killed} went by")
+    print(f"every end was the undisturbed one. {PLACE}/table.md")
     if torture.left:
         print(f"{torture.left} are left, for want of time: run it again with --continue")
     return 0
