@@ -25,6 +25,8 @@ from ovnshift.errors import OvnshiftError
 from ovnshift.site import Site
 
 PAGE = 500
+# neutron_lib.api.definitions.l3_agent_scheduler
+SCHEDULER = "l3_agent_scheduler"
 API_SECONDS = 60
 ATTEMPTS = 4
 
@@ -227,7 +229,10 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
         jobs = {what: pool.submit(every, what, ask) for what, ask in questions.items()}
         found = {what: job.result() for what, job in jobs.items()}
     images = {image.id: image.name or "" for image in found["images"]}
-    l3_agents = [agent for agent in found["agents"] if agent.agent_type == topology.AGENT_L3]
+    extensions = {each.alias for each in found["extensions"]}
+    # With OVN nobody can be asked for an agent's routers, while LinuxBridge's agents are still listed.
+    scheduled = SCHEDULER in extensions
+    l3_agents = [agent for agent in found["agents"] if agent.agent_type == topology.AGENT_L3 and scheduled]
     hosted = {}
     for agent in l3_agents:
         routers = every(f"routers on {agent.host}", functools.partial(network.agent_hosted_routers, agent))
@@ -249,7 +254,7 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
         projects=tuple(
             topology.Project(id=each.id, name=each.name, enabled=each.is_enabled) for each in found["projects"]
         ),
-        extensions=tuple(sorted(each.alias for each in found["extensions"])),
+        extensions=tuple(sorted(extensions)),
         routers_of_agents=hosted,
         services=_endpoints(connection),
     )

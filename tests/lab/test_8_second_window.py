@@ -26,7 +26,7 @@ from tests.lab.faults import Fault, later, shell
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 from tests.lab.state import HOSTS, hosts_units
 from tests.lab.test_6_window import SECONDS
-from tests.torture import killer, stepping
+from tests.torture import killer, saboteur, stepping
 
 CHANGE = "tests-second-window"
 AWAY_SECONDS = 60
@@ -52,10 +52,11 @@ def disturbed(monkeypatch: pytest.MonkeyPatch, *done: Fault) -> PhaseRun:
     return faults.disturbed(monkeypatch, *done, change=CHANGE, timeout=SECONDS)
 
 
-def killed(monkeypatch: pytest.MonkeyPatch, **order: Any) -> PhaseRun:
+def killed(monkeypatch: pytest.MonkeyPatch, *options: str, **order: Any) -> PhaseRun:
     """The window, killed at a step; a moment after it has begun, unless the order says otherwise."""
     monkeypatch.setenv(killer.VARIABLE, json.dumps({"when": "during", "delay": 0.3, "alone": False, **order}))
-    return run_phase("tests_migrate", "-p", "tests.torture.killer", change=CHANGE, own_group=True, timeout=SECONDS)
+    plugin = ("-p", "tests.torture.killer")
+    return run_phase("tests_migrate", *plugin, *options, change=CHANGE, own_group=True, timeout=SECONDS)
 
 
 def first_failure(run: PhaseRun) -> tuple[str, str]:
@@ -250,14 +251,24 @@ def test_a_sync_that_is_killed_is_named(ready: Path, monkeypatch: pytest.MonkeyP
     assert ready.is_dir()
 
 
+def test_a_kill_while_old_agents_are_listed_and_ovn_is_asked(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neutron with OVN's driver knows no routers of L3 agents, and says 404 when it is asked for them.
+
+    OVN's databases restart before that, while Neutron's server starts.
+    """
+    monkeypatch.setenv(saboteur.VARIABLE, json.dumps([("9 sync/api", "infra1", RESTART_CENTRAL)]))
+    run = killed(monkeypatch, "-p", "tests.torture.saboteur", step="9 sync/api", when="after")
+    assert run.returncode == -9, run.summary
+    assert ready.is_dir()
+
+
 def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OVN's databases restart, a host hangs, connections are cut, tokens expire and the clock is set on the way."""
+    """A host hangs, connections are cut, tokens expire and the clock is set on the way."""
     monkeypatch.setenv(
         stepping.VARIABLE, json.dumps([["10 agents and left-overs/agents", 3600], ["11 start instances/", -1800]])
     )
     run = disturbed(
         monkeypatch,
-        ("9 sync/api", "infra1", RESTART_CENTRAL),
         ("10 agents and left-overs/agents", "infra3", HANG_SSH),
         ("10 agents and left-overs/structure", "infra1", CUT_SSH),
         ("11 start instances/", "infra1", TOKENS_EXPIRE),
