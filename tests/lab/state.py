@@ -49,7 +49,8 @@ def hosts_units(lab: Lab) -> dict[str, str]:
         "systemctl list-units --plain --no-legend --state=active 'neutron*' 'ovn*' 'openvswitch*' 'nova*' | awk '{print $1}'; "
         "systemctl list-unit-files --no-legend --state=enabled 'neutron*' 'ovn*' 'openvswitch*' 'nova*' | awk '{print $1}'; "
         "ip -br link | awk '{print $1}' | grep -c ^br-; ip netns list | grep -c ovnmeta; "
-        "ip -br address show eth1; "
+        # Without the number that the other end of the lab's cable has.
+        "ip -br address show eth1 | awk '{ $1 = \"eth1\"; print }'; "
         "sudo find /etc/neutron /etc/nova /etc/default -type f -exec sha256sum {} + | sort -k2"
     )
     return {name: lab.ssh(name, script).stdout for name in HOSTS}
