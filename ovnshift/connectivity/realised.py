@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from ovnshift.cloud.topology import OWNER_ROUTER_GATEWAY, FloatingIp, Port, Router, Subnet
 from ovnshift.hosts import programs
 from ovnshift.hosts.connection import Connection
+from ovnshift.hosts.inventory import HostInventory
 
 # How long traffic is counted for, in seconds.
 TRAFFIC_SECONDS = 1.0
@@ -28,9 +29,19 @@ class Device(_Value):
     addresses: tuple[str, ...]
 
 
+ROUTER_NAMESPACE = "qrouter-"
 # What an HA router has besides (neutron/agent/l3/ha_router.py).
 HA_DEVICE = "ha-"
 _HA_PROCESS = "keepalived"
+
+
+def is_master(links: Iterable[tuple[str, Iterable[str]]]) -> bool:
+    """Whether keepalived is an HA router's master where the router has these devices (name and addresses).
+
+    It gives itself a second IPv4 address on the HA interface then, and takes it away when it no longer is (``get_primary_vip`` in
+    neutron/agent/linux/keepalived.py).
+    """
+    return any(name.startswith(HA_DEVICE) and sum("." in each for each in addresses) > 1 for name, addresses in links)
 
 
 class RouterState(_Value):
@@ -47,6 +58,11 @@ class RouterState(_Value):
         """What is there of an HA router: as long as it is, keepalived may give addresses and take them away."""
         devices = [name for name in self.links if name.startswith(HA_DEVICE)]
         return [*devices, *dict.fromkeys(name for name, _ in self.processes if name.startswith(_HA_PROCESS))]
+
+    @property
+    def is_master(self) -> bool:
+        """Whether its keepalived is the master."""
+        return is_master((name, device.addresses) for name, device in self.links.items())
 
     @property
     def megabytes(self) -> float:
@@ -84,6 +100,16 @@ def look(connection: Connection, routers: Iterable[str] | None = None, *, traffi
     }
     (report,) = programs.run(connection, programs.source("ovnshift.hosts.programs", "routers.py"), task)
     return HostState.model_validate(report)
+
+
+def masters_on(hosts: Mapping[str, HostInventory]) -> dict[str, list[str]]:
+    """Which hosts' keepalived is the master of which HA router: by the router's id, without those that have none."""
+    masters: dict[str, list[str]] = {}
+    for host, inventory in sorted(hosts.items()):
+        for name, links in inventory.namespaces.items():
+            if name.startswith(ROUTER_NAMESPACE) and is_master((link.name, link.addresses) for link in links):
+                masters.setdefault(name.removeprefix(ROUTER_NAMESPACE), []).append(host)
+    return masters
 
 
 def device_of(port: Port) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ovnshift.cloud.topology import AGENT_L3, Network, Router
 from ovnshift.connectivity.measure import sweep_from
-from ovnshift.connectivity.realised import HA_DEVICE, HostState, look, missing
+from ovnshift.connectivity.realised import HostState, look, missing
 from ovnshift.connectivity.underlay import geneve_overhead, tunnel_addresses
 from ovnshift.connectivity.underlay import measure as measure_underlay
 from ovnshift.errors import OvnshiftError
@@ -203,21 +203,9 @@ class MakeRouterPlain(Step):
             self._set(is_admin_state_up=True)
 
     def masters(self) -> list[str]:
-        """Hosts whose keepalived is its master: these have a second address on the HA interface.
-
-        ``get_primary_vip`` in neutron/agent/linux/keepalived.py: it is the one that keepalived gives and takes away.
-        """
-        states = self._look()
-        return [
-            host
-            for host, state in states.items()
-            if self._router.id in state.routers
-            and any(
-                sum("." in address for address in device.addresses) > 1
-                for name, device in state.routers[self._router.id].links.items()
-                if name.startswith(HA_DEVICE)
-            )
-        ]
+        """Hosts whose keepalived is its master."""
+        states = {host: state.routers.get(self._router.id) for host, state in self._look().items()}
+        return [host for host, state in states.items() if state is not None and state.is_master]
 
     def _look(self) -> dict[str, HostState]:
         return self._window.fleet.every(self._window.site.group("network"), lambda host: look(host, [self._router.id]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from tests.lab.conftest import SITE, Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 
 CHANGE = "TEST-pre"
+# As keepalived gives the HA interface of its master one (lib/neutron/ha_confs); 1 to a few are its own there.
+SECOND_MASTER = "169.254.0.250/24"
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,7 @@ def wait_until(what: Callable[[], bool], seconds: float) -> None:
 
 @pytest.fixture(scope="class")
 def broken(lab: Lab, green: PhaseRun) -> Iterator[PhaseRun]:
-    """Five things broken at once, each of which has checks of its own."""
+    """Six things broken at once, each of which has checks of its own."""
     assert green.returncode == 0
     admin, demo = lab.cloud(), lab.cloud("demo")
     undo: list[Callable[[], object]] = []
@@ -185,6 +188,15 @@ def break_things(lab: Lab, admin: Connection, demo: Connection, undo: list[Calla
     assert lab.ssh("compute1", "sudo", "ip", "link", "set", "eth1", "mtu", "1400").returncode == 0
     undo.append(lambda: lab.ssh("compute1", "sudo", "ip", "link", "set", "eth1", "mtu", "1500"))
 
+    # A router that another host takes for its own besides
+    router = demo.network.find_router("rtr-web", ignore_missing=False)
+    standby = next(a.host for a in admin.network.routers_hosting_l3_agents(router) if a.ha_state == "standby")
+    namespace = ("sudo", "ip", "-n", f"qrouter-{router.id}")
+    links = json.loads(lab.ssh(standby, *namespace, "-json", "link", "show").stdout)
+    (device,) = [link["ifname"] for link in links if link["ifname"].startswith("ha-")]
+    assert lab.ssh(standby, *namespace, "address", "add", SECOND_MASTER, "dev", device).returncode == 0
+    undo.append(lambda: lab.ssh(standby, *namespace, "address", "del", SECOND_MASTER, "dev", device))
+
     def settled() -> bool:
         dead = [agent for agent in admin.network.agents(host="infra3") if not agent.is_alive]
         taken = list(admin.network.ports(network_id=network.id))
@@ -200,6 +212,7 @@ class TestBroken:
         red = broken.with_result("failed", "error")
         assert set(red) == {
             "test_agents_are_alive",
+            "test_ha_routers_have_one_master",
             "test_every_subnet_has_a_free_address",
             "test_the_underlay_carries_geneve",
             "test_instances_run_where_nova_says",
@@ -209,6 +222,7 @@ class TestBroken:
             "test_nothing_got_worse_since_the_last_baseline",
         }, broken.output
         assert "Metadata agent on infra3" in red["test_agents_are_alive"]
+        assert re.search(r"rtr-web \(\w+\): infra\d, infra\d$", red["test_ha_routers_have_one_master"], re.MULTILINE)
         assert "10.99.0.0/29" in red["test_every_subnet_has_a_free_address"]
         assert "compute1" in red["test_the_underlay_carries_geneve"]
         assert "vm-db2" in red["test_instances_run_where_nova_says"]

@@ -24,11 +24,12 @@ from ovnshift.cloud.topology import (
     Subnet,
     Topology,
 )
-from ovnshift.connectivity.realised import Device, HostState, RouterState, device_of, missing
+from ovnshift.connectivity.realised import Device, HostState, RouterState, device_of, masters_on, missing
 from ovnshift.errors import OvnshiftError
 from ovnshift.evacuation.holding import value_of
 from ovnshift.evacuation.plan import Planned, Wishes, candidates, make
 from ovnshift.evacuation.source import NoSuchAgent, find_agent, hosts_of_unit, is_unit, read_status
+from tests.unit import clouds
 
 PUBLIC, INNER = "net-public", "net-inner"
 HOSTS = ("juju-56ea63-os-0", "juju-56ea63-os-13", "juju-56ea63-os-14")
@@ -522,3 +523,15 @@ def test_addresses_routes_and_devices_that_are_not_there_are_missed() -> None:
 )
 def test_the_setting_is_read_as_neutron_reads_it(text: str, value: bool | None) -> None:  # noqa: FBT001
     assert value_of(text) is value
+
+
+def test_the_master_is_where_the_ha_interface_has_a_second_address() -> None:
+    ours = "169.254.192.7/18"
+    backup = (clouds.link("ha-1", ours, "fe80::1/64"), clouds.link("qr-1", "fe80::2/64", "fe80::3/64"))
+    master = (clouds.link("ha-2", ours, "169.254.0.1/24"), clouds.link("qr-1", "10.5.0.1/24"))
+    plain = (clouds.link("qr-3", "10.7.0.1/24", "10.8.0.1/24"),)
+    hosts = {
+        "infra2": clouds.inventory("infra2", **{"qrouter-a": master, "qrouter-b": backup, "qdhcp-c": master}),
+        "infra1": clouds.inventory("infra1", **{"qrouter-a": master, "qrouter-b": backup, "qrouter-d": plain}),
+    }
+    assert masters_on(hosts) == {"a": ["infra1", "infra2"]}
