@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,22 +63,38 @@ class NotRestorable(OvnshiftError):
 
 
 def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
 
 
 @contextmanager
-def _option_file(login: Login) -> Iterator[Path]:
-    """The login where only its owner may read it; on a command line everybody could."""
+def login_file(login: Login) -> Iterator[int]:
+    """An option file for MariaDB's clients with a login, as a descriptor.
+
+    On a command line everybody could read the password, and in a file on disk it would outlive a run that is killed. This one is
+    in memory, and gone with the last process that has it.
+    """
     values = {"host": login.host, "port": str(login.port), "user": login.user, "password": login.password}
     if login.ca_certificate is not None:
         values["ssl-ca"] = str(login.ca_certificate)
     lines = [f'{name}="{_quoted(value)}"' for name, value in values.items()]
     if login.ca_certificate is not None:
         lines.append("ssl-verify-server-cert")
-    with tempfile.NamedTemporaryFile("w", prefix="ovnshift-", suffix=".cnf", encoding="utf-8") as stream:
-        stream.write("\n".join(["[client]", *lines]) + "\n")
-        stream.flush()
-        yield Path(stream.name)
+    descriptor = os.memfd_create("ovnshift-login")
+    try:
+        # MariaDB's clients ignore an option file that others may write to.
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, ("\n".join(["[client]", *lines]) + "\n").encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def client(program: str, descriptor: int, *arguments: str) -> list[str]:
+    """A command line of one of MariaDB's clients that takes its login from :func:`login_file`, and from nowhere else.
+
+    ``--defaults-extra-file`` would have the operator's own ``~/.my.cnf`` read after it.
+    """
+    return [program, f"--defaults-file=/proc/self/fd/{descriptor}", *arguments]
 
 
 def _run(place: str, argv: list[str], **streams: Any) -> None:
@@ -110,10 +125,10 @@ def dump(site: Site, target: Path) -> None:
     partial = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _option_file(login) as options, partial.open("wb") as stream:
+        with login_file(login) as descriptor, partial.open("wb") as stream:
             os.fchmod(stream.fileno(), 0o600)
-            argv = ["mariadb-dump", f"--defaults-extra-file={options}", *_DUMP, "--", site.database.neutron]
-            _run(login.place, argv, stdin=subprocess.DEVNULL, stdout=stream)
+            argv = client("mariadb-dump", descriptor, *_DUMP, "--", site.database.neutron)
+            _run(login.place, argv, stdin=subprocess.DEVNULL, stdout=stream, pass_fds=(descriptor,))
             os.fsync(stream.fileno())
         partial.replace(target)
     except OSError as error:
@@ -130,9 +145,9 @@ def restore(login: Login, source: Path, schema: str) -> None:
     Raises:
         DatabaseError: the database refused it.
     """
-    with _option_file(login) as options, source.open("rb") as stream:
-        argv = ["mariadb", f"--defaults-extra-file={options}", "--", schema]
-        _run(login.place, argv, stdin=stream, stdout=subprocess.DEVNULL)
+    with login_file(login) as descriptor, source.open("rb") as stream:
+        argv = client("mariadb", descriptor, "--", schema)
+        _run(login.place, argv, stdin=stream, stdout=subprocess.DEVNULL, pass_fds=(descriptor,))
 
 
 def prove(site: Site, target: Path, progress: Callable[[str], None] = lambda _: None) -> Proof:

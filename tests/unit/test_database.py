@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnshift.database.backup import Table, compare
+from ovnshift.database.backup import Table, client, compare, login_file
 from ovnshift.database.connection import DatabaseError, Login, identifier, login_of
 from ovnshift.site import Site
 from tests.unit import clouds
@@ -61,6 +61,24 @@ def test_an_option_file_means_what_it_means_to_mariadb(tmp_path: Path, password:
     site = site_with(path, f"[client]\nhost = 192.0.2.10\nport = 3307\nuser = ovnshift\npassword = {password}\n")
     wanted = as_mariadb_reads_it(path)
     assert login_of(site) == Login(wanted["host"], int(wanted["port"]), wanted["user"], wanted["password"])
+
+
+@pytest.mark.parametrize("password", [*PASSWORDS.values(), "two\nlines\r\n", "\\n"])
+def test_a_login_reaches_mariadbs_clients_as_it_is_and_by_no_file_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".my.cnf").write_text("[client]\nuser=operator\npassword=of-another-database\nhost=elsewhere\n")
+    login = Login("192.0.2.10", 3307, "ovnshift", password, Path("/etc/a ca.pem"))
+    with login_file(login) as descriptor:
+        assert str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("/memfd:")
+        done = subprocess.run(
+            client("my_print_defaults", descriptor, "client"), pass_fds=(descriptor,), capture_output=True, check=True
+        )
+    assert done.stdout.decode() == (
+        f"--host=192.0.2.10\n--port=3307\n--user=ovnshift\n--password={password}\n"
+        "--ssl-ca=/etc/a ca.pem\n--ssl-verify-server-cert\n"
+    )
 
 
 @pytest.mark.parametrize(
