@@ -287,6 +287,12 @@ def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.Mon
         assert "neutron-linuxbridge-agent.service" not in units, name
 
 
+def test_runs_that_were_killed_leave_nothing_here(ready: Path) -> None:
+    """Neither logins nor sockets; what cannot but be left by a run that is killed, the next one takes away."""
+    assert ready.is_dir()
+    assert list(Path("/tmp").glob("ovnshift-*")) == []
+
+
 def test_names_reach_no_shell_and_no_page_as_they_are(lab: Lab, ready: Path) -> None:
     pages = {path.name: path.read_text(encoding="utf-8") for path in ready.glob("*.html")}
     assert {"pre.html", "migrate.html", "post.html"} <= set(pages)
