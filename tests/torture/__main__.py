@@ -6,7 +6,7 @@ step, then the way back, itself killed once; the cloud has to be what it was bef
 with one of its objects: those of a kind (instances that are stopped, hosts that are cleaned) are done side by side, so that
 all of them are hit. What was killed, and what came of it, is in ``reports/torture/results.json`` and ``table.md``. With
 ``--continue`` what was compared is not done again, and the undisturbed window is that of then; with ``--minutes`` it ends in
-time for that, with the end of what it has begun compared.
+time for that, with the end of what it has begun compared; ``--when`` leaves out the other instants.
 """
 
 from __future__ import annotations
@@ -128,12 +128,14 @@ class Torture:
         seed: of the delays.
         only: of the steps, those whose ids begin with one of these; all where it is empty.
         minutes: after which no step is killed any more.
+        instants: of a step at which it is killed.
     """
 
-    def __init__(self, lab: Lab, seed: int, only: Sequence[str], minutes: float) -> None:
+    def __init__(self, lab: Lab, seed: int, only: Sequence[str], minutes: float, instants: Sequence[str]) -> None:
         self._lab = lab
         self._seed = seed
         self._only = tuple(only)
+        self._instants = tuple(instants)
         self._deadline = time.monotonic() + 60 * minutes
         self.kills: list[Kill] = []
         # How many kills were not done for want of time.
@@ -211,7 +213,7 @@ class Torture:
             (self._chance("back", kind, when).choice(found), when)
             for when in BACK_INSTANTS
             for kind, found in kinds.items()
-            if (kind, when) not in known
+            if when in self._instants and (kind, when) not in known
         ]
 
     def _in_time(self, what: Sequence[T]) -> Iterator[T]:
@@ -243,7 +245,7 @@ class Torture:
         """One window, killed three times at each of its steps."""
         self.kills = [kill for kill in self.kills if kill.series != "resume" or kill.compared]
         known = {(kill.step, kill.when) for kill in self.kills if kill.series == "resume"}
-        wanted_kills = [(entry, when) for entry in self._wanted(entries) for when in INSTANTS]
+        wanted_kills = [(entry, when) for entry in self._wanted(entries) for when in self._instants]
         left = [(entry, when) for entry, when in wanted_kills if (entry.step, when) not in known]
         if not left:
             say("resume: was done, and its end compared")
@@ -357,6 +359,7 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="kill nothing after that; the rest with --continue"
     )
+    parser.add_argument("--when", choices=INSTANTS, action="append", help="all, unless one is named")
     arguments = parser.parse_args()
     results = PLACE / "results.json"
     known = json.loads(results.read_text(encoding="utf-8")) if arguments.carry_on and results.exists() else []
@@ -365,7 +368,8 @@ def main() -> int:
     PLACE.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(REPORTS / TORTURED, ignore_errors=True)
     lab_command("up")
-    torture = Torture(Lab(lab_command, MachineState.now(), ""), arguments.seed, arguments.only, arguments.minutes)
+    lab = Lab(lab_command, MachineState.now(), "")
+    torture = Torture(lab, arguments.seed, arguments.only, arguments.minutes, arguments.when or INSTANTS)
     torture.kills += [Kill(**kill) for kill in known]
     torture.write()
     try:
@@ -382,6 +386,10 @@ def main() -> int:
         return 1
     finally:
         torture.write()
+    if not torture.kills and not torture.left:
+        print("error: no step was to be killed", file=sys.stderr)
+        print("  next: see --only, and --when: the way back begins during a step or after it", file=sys.stderr)
+        return 1
     killed = sum(kill.outcome != "went by" for kill in torture.kills)
     late = sum(kill.outcome == "killed at its end" for kill in torture.kills)
     print(f"{killed} kills ({late} of them at a step's end), {len(torture.kills) - killed} went by")
