@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
 REHEARSAL := reports/rehearsal
+# The lab's own site file is named: the checkout may have a site.toml, and that is of a cloud which isn't there to be tried on.
+REHEARSED := --site=/var/lib/ovnshift-lab/site/site.toml --change=rehearsal
 APT_PACKAGES := $(shell sed -e '/^\#/d' -e '/^$$/d' requirements/apt.txt)
 
 .PHONY: help setup rehearsal test check unit bench torture lock clean
@@ -30,9 +32,9 @@ rehearsal: $(STAMP) ## a LinuxBridge cloud on this machine, migrated to OVN: pre
 	@if [ -e $(REHEARSAL)/journal.sqlite ] && [ -e /sys/class/net/ovnlab0 ]; then \
 	    $(BIN)/python -m lab reset; else $(BIN)/python -m lab up; fi
 	@if [ -e $(REHEARSAL) ]; then mv $(REHEARSAL) $(REHEARSAL)-until-$$(date -u +%Y%m%dT%H%M%SZ); fi
-	$(BIN)/pytest -m pre --change=rehearsal
-	$(BIN)/pytest tests_migrate --change=rehearsal
-	$(BIN)/pytest tests_post --change=rehearsal
+	$(BIN)/pytest -m pre $(REHEARSED)
+	$(BIN)/pytest tests_migrate $(REHEARSED)
+	$(BIN)/pytest tests_post $(REHEARSED)
 	@echo "Reports: $(REHEARSAL)/pre.html, migrate.html and post.html."
 	@echo "The lab stays up, on OVN now: python -m lab status; reset makes it as it was, down removes it."
 

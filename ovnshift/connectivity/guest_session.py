@@ -26,7 +26,7 @@ from ovnshift.hosts.programs import BOOTSTRAP, envelope, source
 from ovnshift.site import Guest
 
 # Runs in the guest's shell, whatever that is; what it is to do comes on its standard input, and never becomes part of a command.
-_PROGRAM = """
+PROGRAM = """
 fetch() {
   rest=${1#http://}; host=${rest%%/*}; path=/${rest#*/}; code=
   command -v curl >/dev/null 2>&1 && code=$(curl -s -m 10 -o /dev/null -w '%{http_code}' "$1" 2>/dev/null)
@@ -35,10 +35,18 @@ fetch() {
     sed -n '1s/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p')
   printf %s "$code"
 }
-while read -r id kind count target; do
+banner() {
+  if command -v bash >/dev/null 2>&1 && command -v timeout >/dev/null 2>&1; then
+    out=$(timeout 10 bash -c 'exec 3<>"/dev/tcp/$0/$1" && read -r line <&3 && printf %s "$line"' "$1" "$2" 2>/dev/null)
+  elif command -v nc >/dev/null 2>&1; then out=$(nc -w 10 "$1" "$2" </dev/null 2>/dev/null | head -n 1)
+  else return; fi
+  printf %s "${out:--}" | tr -d '\\r'
+}
+while read -r id kind count target port; do
   case "$kind" in
     ping) ( out=$(ping -c "$count" -W 5 "$target" 2>&1 | tail -n 2 | tr '\\n' '|'); printf '%s ping %s\\n' "$id" "$out" ) & ;;
     http) ( out=$(fetch "$target"); printf '%s http %s\\n' "$id" "$out" ) & ;;
+    banner) ( out=$(banner "$target" "$port"); printf '%s banner %s\n' "$id" "$out" ) & ;;
     uptime) printf '%s uptime %s\\n' "$id" "$(uptime)" ;;
     addresses) printf '%s addresses %s\\n' "$id" "$(ip -o addr 2>/dev/null | tr -s ' \\n' ' |')" ;;
     pinned) printf '%s pinned %s\\n' "$id" "$(grep -rhsiE '^[[:space:]]*mtu[:= ]' \
@@ -60,11 +68,16 @@ class GuestError(OvnshiftError):
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that a guest is asked: ``ping`` an address, ``http`` a URL, ``uptime``, ``addresses``, ``listening``."""
+    """One thing that a guest is asked.
+
+    ``ping`` an address, ``http`` a URL, the ``banner`` of a server at an address and port ("-" where it gave none, nothing where
+    the guest has no program that connects), ``uptime``, ``addresses``, ``listening``, ``pinned``.
+    """
 
     kind: str
     target: str = "-"
     count: int = 1
+    port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +204,9 @@ class GuestSession:
         Raises:
             GuestError: the connection was lost, or the guest was not done in time.
         """
-        lines = "".join(f"{n} {each.kind} {each.count} {each.target}\n" for n, each in enumerate(questions))
+        lines = "".join(
+            f"{n} {each.kind} {each.count} {each.target} {each.port or '-'}\n" for n, each in enumerate(questions)
+        )
         answers = [""] * len(questions)
         output = bytearray()
         # paramiko waits without a bound for the answer to a request, which is lost where large packets are.
@@ -200,7 +215,7 @@ class GuestSession:
         problem: Exception | None = None
         try:
             channel = self._transport.open_session(timeout=self._seconds)
-            channel.exec_command(shlex.join(["sh", "-c", _PROGRAM]))
+            channel.exec_command(shlex.join(["sh", "-c", PROGRAM]))
             channel.sendall(lines.encode("ascii"))
             channel.shutdown_write()
             while data := channel.recv(65536):

@@ -144,7 +144,8 @@ class Measurer:
                 inside[cell.source.id].append(cell)
         logins: dict[str, Cell] = {}
         for cell in plan.cells:
-            if cell.kind == Kind.SSH and cell.target.kind == "instance" and self._vantages.of(cell) is not None:
+            from_network = cell.source.kind == "network" and cell.target.kind == "instance"
+            if cell.kind == Kind.SSH and from_network and self._vantages.of(cell) is not None:
                 logins.setdefault(cell.target.id, cell)
         with concurrent.futures.ThreadPoolExecutor(max_workers=self._site.limits.parallel_logins) as pool:
             jobs = {
@@ -212,6 +213,8 @@ class Measurer:
         for cell in cells:
             if cell.kind == Kind.PING:
                 questions.append(Question("ping", cell.address, count))
+            elif cell.kind == Kind.SSH:
+                questions.append(Question("banner", cell.address, port=cell.port))
             elif cell.kind == Kind.METADATA:
                 questions.append(Question("http", METADATA_URL))
         uptime, listening, addresses, pinned, *answers = session.ask(questions, seconds=self._site.limits.login_seconds)
@@ -428,6 +431,18 @@ def _read_from_guest(cell: Cell, answer: str, vantage: Vantage, at: str) -> Meas
         detail = f"HTTP {answer.strip()}" if answer.strip() else "no answer"
         return Measurement(
             outcome=Outcome.PASSED if good else Outcome.FAILED, vantage=str(vantage), at=at, detail=detail
+        )
+    if cell.kind == Kind.SSH:
+        if not answer.strip():
+            return not_measured("the guest has neither bash nor nc to connect with", vantage)
+        good = answer.startswith("SSH-")
+        return Measurement(
+            outcome=Outcome.PASSED if good else Outcome.FAILED,
+            vantage=str(vantage),
+            at=at,
+            sent=1,
+            received=int(good),
+            detail=answer.strip() if good else "no server's banner",
         )
     ping = PingAnswer.parse(answer)
     if not ping.sent:

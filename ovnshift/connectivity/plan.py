@@ -57,7 +57,8 @@ class _Place:
 def make(topology: Topology, site: Site) -> Plan:
     """All cells of a cloud; of guest pairs, in a big cloud, a sample (``limits.guest_pairs``).
 
-    The sample has every pair of networks that routers join, every pair of hosts, and every router, as long as there is room.
+    The sample has every pair of networks that routers join, every pair of hosts, and every router, as long as there is room. Each
+    has a cell for SSH beside that for ICMP: checksums that a NIC or a tunnel gets wrong are seen with TCP only.
     """
     places, not_covered = _places(topology, site)
     cells: list[Cell] = []
@@ -66,6 +67,9 @@ def make(topology: Topology, site: Site) -> Plan:
     pairings = [*_to_guests(topology, places), *_to_floating_ips(topology, places)]
     pairs, left_out = _sample(pairings, site.limits.guest_pairs)
     cells += pairs
+    cells += [
+        pair.model_copy(update={"kind": Kind.SSH, "port": 22}) for pair in pairs if pair.target.kind == "instance"
+    ]
     for place in _first_addresses(places):
         if place.guest is not None and place.guest.login:
             cells += _from_guest(topology, site, place)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import paths
+from lab.site import SITE_FILE
 
 # Characters of a summary.
 ROOM = 2000
@@ -39,7 +40,7 @@ class PhaseRun:
 
 
 def run_phase(*arguments: str, change: str, timeout: float = 400, own_group: bool = False) -> PhaseRun:
-    """Run pytest with these arguments for a change; in a process group of its own if it is to kill that."""
+    """Run pytest with these arguments for a change, on the lab; in a process group of its own if it is to kill that."""
     phase = next((each for each in ("migrate", "post") if f"tests_{each}" in arguments), "pre")
     name = "rollback" if "--rollback" in arguments else phase
     if "stage" in arguments:
@@ -50,7 +51,7 @@ def run_phase(*arguments: str, change: str, timeout: float = 400, own_group: boo
     junit = reports / f"{name}.xml"
     junit.unlink(missing_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments, f"--change={change}"],
+        [sys.executable, "-m", "pytest", f"--site={SITE_FILE}", *arguments, f"--change={change}"],
         cwd=paths.PROJECT_ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

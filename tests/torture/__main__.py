@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lab import paths
+from lab.site import SITE_FILE
 from ovnshift import files
 from ovnshift.connectivity import comparison
 from ovnshift.journal import Entry, State, entries_of
@@ -82,7 +83,7 @@ def suite(*arguments: str, change: str, kill: dict[str, Any] | None = None) -> s
     Raises:
         subprocess.TimeoutExpired: it did not end in time; it is killed.
     """
-    command = [sys.executable, "-m", "pytest", *arguments, f"--change={change}"]
+    command = [sys.executable, "-m", "pytest", f"--site={SITE_FILE}", *arguments, f"--change={change}"]
     environment = dict(os.environ)
     if kill is not None:
         command += ["-p", "tests.torture.killer"]

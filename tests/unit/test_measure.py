@@ -3,6 +3,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import socket
+import socketserver
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from paramiko.common import AUTH_FAILED
 
 from ovnshift.connectivity import plan as plans
 from ovnshift.connectivity.cells import Cell, CellRecord, Endpoint, Kind, Measurement, Outcome, Vantage
-from ovnshift.connectivity.guest_session import GuestError, GuestSession, PingAnswer, listens
+from ovnshift.connectivity.guest_session import PROGRAM, GuestError, GuestSession, PingAnswer, listens
 from ovnshift.connectivity.measure import Measurer, Sweep, console_dhcp, console_metadata
 from ovnshift.connectivity.plan import Plan, Vantages
 from ovnshift.errors import OvnshiftError
@@ -60,6 +63,47 @@ LISTENING = (
     " 1: 7900050A:0016 0100050A:C350 01 00000000:00000000 00:00000000 00000000 0 0 4001|"
     " 0: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000|"
 )
+
+
+@pytest.fixture
+def greeter() -> Iterator[int]:
+    """A server that says what it is, and nothing else; its port."""
+
+    class Greets(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"SSH-2.0-greeter\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Greets) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def asked(path: str, port: int) -> str:
+    """What a guest's shell says of the server at a port, with the programs on this path."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", PROGRAM],
+        input=f"7 banner 1 127.0.0.1 {port}\n",
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_guest_says_what_a_server_says_first(greeter: int, tmp_path: Path) -> None:
+    assert asked("/usr/bin:/bin", greeter) == "7 banner SSH-2.0-greeter\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    assert asked("/usr/bin:/bin", nobody) == "7 banner -\n"
+    # A guest that has no program to connect with says nothing, and not that nobody answers.
+    assert asked(str(tmp_path), greeter) == "7 banner \n"
 
 
 def test_listeners_of_both_families_are_found_and_connections_are_none() -> None:

@@ -98,6 +98,15 @@ def test_a_site_whose_interface_is_missing_ends_the_run_before_anything_is_sent(
     assert "reached through nosuch0 only, and this machine has no such interface" in text
 
 
+def test_a_rehearsal_is_of_the_lab_though_the_checkout_has_a_site_file_of_a_real_cloud(project: Path) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "rehearsal"], cwd=project, capture_output=True, text=True, timeout=60, check=True
+    )
+    phases = re.findall(r"^\S+/pytest (.*)$", done.stdout, re.MULTILINE)
+    named = "--site=/var/lib/ovnshift-lab/site/site.toml --change=rehearsal"
+    assert phases == [f"{phase} {named}" for phase in ("-m pre", "tests_migrate", "tests_post")]
+
+
 def test_the_suites_own_tests_are_no_phase(phase: Run) -> None:
     done = phase("tests/unit/test_files.py", "--site=/nonexistent", "--change=../up", "--collect-only", "-q")
     assert done.returncode == 0, done.stdout
