@@ -19,6 +19,7 @@ import tenacity
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 
+from ovnshift import names
 from ovnshift.cloud import topology
 from ovnshift.cloud.topology import Topology
 from ovnshift.errors import OvnshiftError
@@ -27,6 +28,7 @@ from ovnshift.site import Site
 PAGE = 500
 # neutron_lib.api.definitions.l3_agent_scheduler
 SCHEDULER = "l3_agent_scheduler"
+METERING = "metering"
 API_SECONDS = 60
 ATTEMPTS = 4
 
@@ -232,6 +234,7 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
     extensions = {each.alias for each in found["extensions"]}
     # With OVN nobody can be asked for an agent's routers, while LinuxBridge's agents are still listed.
     scheduled = SCHEDULER in extensions
+    metering = every("metering labels", network.metering_labels) if METERING in extensions else []
     l3_agents = [agent for agent in found["agents"] if agent.agent_type == topology.AGENT_L3 and scheduled]
     hosted = {}
     for agent in l3_agents:
@@ -255,6 +258,7 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
             topology.Project(id=each.id, name=each.name, enabled=each.is_enabled) for each in found["projects"]
         ),
         extensions=tuple(sorted(extensions)),
+        metering_labels=tuple(names.label(each.name or "", each.id) for each in metering),
         routers_of_agents=hosted,
         services=_endpoints(connection),
     )

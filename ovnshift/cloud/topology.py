@@ -252,6 +252,7 @@ class Topology(BaseModel):
     hypervisors: tuple[Hypervisor, ...] = ()
     projects: tuple[Project, ...] = ()
     extensions: tuple[str, ...] = ()
+    metering_labels: tuple[str, ...] = ()
     routers_of_agents: dict[str, tuple[str, ...]] = {}
     services: dict[str, str] = {}
 

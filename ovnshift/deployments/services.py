@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -145,6 +146,11 @@ def program_of(unit: str) -> str:
     return _PROGRAMS.get(name, name)
 
 
+def _version_in(path: str) -> list[str | int]:
+    """Numbers as numbers: 29.2.1.dev12 comes after 29.2.1.dev3, and 29.2.1 after both."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path)]
+
+
 def find_tool(host: Connection, places: Sequence[str]) -> str:
     """Where a program is on a host.
 
@@ -153,7 +159,7 @@ def find_tool(host: Connection, places: Sequence[str]) -> str:
         places: names, which its PATH finds, or globs of paths (``*`` stands for slashes too); the first that is there counts.
 
     Returns:
-        A name, or the last of the paths that a glob fits, so that the newest of several versions is taken.
+        A name, or of the paths that a glob fits the one with the highest version in it.
 
     Raises:
         DeploymentError: it is in none of them.
@@ -166,7 +172,7 @@ def find_tool(host: Connection, places: Sequence[str]) -> str:
         found = host.run("find", fixed.rpartition("/")[0] or "/", "-path", place, "-print")
         if found.returncode not in {0, 1}:
             raise CommandFailed(host.name, f"find ended with {found.returncode}: {found.complaint}", "run this again")
-        if paths := sorted(found.text.splitlines()):
+        if paths := sorted(found.text.splitlines(), key=_version_in):
             return paths[-1]
     raise DeploymentError(
         host.name, f"has none of {', '.join(places)}", "see deployment.kind, and whether Neutron's OVN tools are there"

@@ -55,14 +55,15 @@ def test_a_site_without_a_deployer_has_services_all_the_same() -> None:
 
 
 def test_a_tool_is_the_newest_of_those_that_are_there(tmp_path: Path) -> None:
-    for release in ("28.4.0", "29.0.1", "29.2.0"):
-        place = tmp_path / f"neutron-{release}" / "bin"
-        place.mkdir(parents=True)
-        if release != "29.2.0":
-            (place / "a tool").touch()
     here = Local("here", sudo=False, seconds=30)
     glob = f"{tmp_path}/neutron-*/bin/a tool"
-    assert find_tool(here, [f"{tmp_path}/other-*/a tool", glob]) == f"{tmp_path}/neutron-29.0.1/bin/a tool"
+    (tmp_path / "neutron-30.0.0" / "bin").mkdir(parents=True)
+    # Each is newer than those before it.
+    for release in ("9.4.0", "28.4.0", "29.2.1.dev3", "29.2.1.dev12", "29.2.1", "29.10.0"):
+        place = tmp_path / f"neutron-{release}" / "bin"
+        place.mkdir(parents=True)
+        (place / "a tool").touch()
+        assert find_tool(here, [f"{tmp_path}/other-*/a tool", glob]) == f"{place}/a tool"
     assert find_tool(here, ["by-its-name", glob]) == "by-its-name"
 
 

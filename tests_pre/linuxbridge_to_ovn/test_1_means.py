@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from ovnshift.site import Site
 pytestmark = pytest.mark.pre
 
 
-def test_there_is_room_for_backups(inventories: Inventories, site: Site, check: Check) -> None:
-    """Every host has room for copies of its configuration, and for what OVN's packages bring."""
+def test_there_is_room_for_backups(inventories: Inventories, site: Site, reports: Path, check: Check) -> None:
+    """Every host has room for what OVN's packages bring, and this machine for the backups that are kept with the reports."""
     check.demand_none(
         [
             f"{name}: {free} MB at {path}"
@@ -25,6 +26,13 @@ def test_there_is_room_for_backups(inventories: Inventories, site: Site, check: 
             if free < site.limits.free_megabytes
         ],
         f"of the disks have less than {site.limits.free_megabytes} MB free",
+        remedy="make room, or change limits.free_megabytes in the site file",
+    )
+    place = next(each for each in (reports, *reports.parents) if each.exists())
+    here = shutil.disk_usage(place).free // 10**6
+    check.demand(
+        here >= site.limits.free_megabytes,
+        f"{reports}: {here} MB free for dumps and hosts' configuration, of {site.limits.free_megabytes} that there should be",
         remedy="make room, or change limits.free_megabytes in the site file",
     )
 

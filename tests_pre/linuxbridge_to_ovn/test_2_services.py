@@ -85,8 +85,8 @@ def test_host_names_agree(topology: Topology, inventories: Inventories, site: Si
 
 
 def test_nothing_is_used_that_ovn_lacks(topology: Topology, check: Check) -> None:
-    """Nothing is in use that OVN does not have: metering agents, flavoured or distributed routers, ports of other services."""
-    wrong = [f"metering agent on {agent.host}" for agent in topology.agents_of(words.AGENT_METERING)]
+    """Nothing is in use that OVN does not have: metering, flavoured or distributed routers, ports of other services."""
+    wrong = [f"metering label {label}" for label in topology.metering_labels]
     wrong += [f"router {router.label} has a flavour" for router in topology.routers if router.flavor_id]
     wrong += [f"router {router.label} is distributed" for router in topology.routers if router.distributed]
     wrong += [
@@ -105,6 +105,11 @@ def test_nothing_is_used_that_ovn_lacks(topology: Topology, check: Check) -> Non
         remedy="see whether anybody uses them: openstack vpn service list, firewall group list, router ndp proxy list",
     )
     check.warn_of(
+        [f"on {agent.host}" for agent in topology.agents_of(words.AGENT_METERING)],
+        "metering agents have nothing to count; the window stops them and takes them out of Neutron",
+        remedy="take metering out of the service plugins that your deployer sets for OVN",
+    )
+    check.warn_of(
         [f"floating IP {each.address}" for each in topology.floating_ips if each.port_forwardings],
         "floating IPs have port forwardings, which OVN does as load balancers",
         remedy="try them after the migration",
@@ -112,7 +117,7 @@ def test_nothing_is_used_that_ovn_lacks(topology: Topology, check: Check) -> Non
 
 
 def test_availability_zones_can_be_kept(topology: Topology, check: Check) -> None:
-    """Every availability zone that a router or network asks for has a host that can become a gateway chassis there."""
+    """Every availability zone that a router asks for is one that a host is in now."""
     zones = {agent.availability_zone for agent in topology.agents_of(words.AGENT_L3)}
     check.demand_none(
         [
@@ -122,7 +127,16 @@ def test_availability_zones_can_be_kept(topology: Topology, check: Check) -> Non
             if hint not in zones
         ],
         "of the routers ask for a zone that no L3 agent is in",
-        remedy="give gateway chassis that zone (ovn-cms-options=enable-chassis-as-gw,availability-zones=…) or change the hint",
+        remedy="change the router's hint",
+    )
+    hinting = sorted({hint for router in topology.routers for hint in router.availability_zone_hints})
+    check.warn_of(
+        [
+            f"{hint}: {', '.join(each.label for each in topology.routers if hint in each.availability_zone_hints)}"
+            for hint in hinting
+        ],
+        "zones that routers ask for are needed on gateway chassis too, and only your deployer can set them there",
+        remedy="see that it sets ovn-cms-options=enable-chassis-as-gw,availability-zones=… on chassis of each of them",
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fixtures.checks import Check
+from ovnshift.cloud import Topology
+from ovnshift.cloud.topology import OWNER_DHCP
 from ovnshift.connectivity.baseline import Baseline
 
 pytestmark = pytest.mark.pre
@@ -17,6 +19,26 @@ def test_every_cell_has_a_vantage_afterwards(measured: Baseline, check: Check) -
         [f"{labels[id_]}: {reason}" for id_, reason in measured.without_vantage_afterwards.items()],
         "cells will have no vantage after the migration",
         remedy="give the instance a floating IP, or a neighbour that can be logged in to; else look at it by hand",
+    )
+
+
+def test_name_servers_stay(topology: Topology, check: Check) -> None:
+    """No subnet names a DHCP agent's address as name server: it goes with the agent."""
+    agents = {
+        fixed.ip_address: port.network_id
+        for port in topology.ports
+        if port.device_owner == OWNER_DHCP
+        for fixed in port.fixed_ips
+    }
+    check.warn_of(
+        [
+            f"{subnet.label} {subnet.cidr}: {server}"
+            for subnet in topology.subnets
+            for server in subnet.dns_nameservers
+            if agents.get(server) == subnet.network_id
+        ],
+        "subnets name a DHCP agent as their name server, which is gone after the migration",
+        remedy="name another one: openstack subnet set --no-dns-nameservers --dns-nameserver …; guests take it with a new lease",
     )
 
 

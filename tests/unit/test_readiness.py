@@ -1,0 +1,88 @@
+"""Checks of readiness on clouds made by hand: what the lab's cloud has nothing of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtures.checks import Check
+from fixtures.cloud import Inventories
+from ovnshift.cloud.topology import AGENT_L3, AGENT_METERING, OWNER_DHCP, Topology
+from ovnshift.report.result import CheckResult, NotReady, Outcome
+from ovnshift.site import Site
+from tests.unit import clouds
+from tests.unit.clouds import Seed
+from tests_pre.linuxbridge_to_ovn import test_1_means, test_2_services, test_6_afterwards
+
+
+class Recorded(Check):
+    """A check whose findings can be read afterwards."""
+
+    def __init__(self) -> None:
+        self.result = CheckResult("test", "test", Outcome.PASSED)
+        super().__init__(self.result)
+
+    @property
+    def objects(self) -> list[str]:
+        """What it warns of."""
+        return [each for finding in self.result.findings for each in finding.objects]
+
+
+def changed(**values: object) -> Topology:
+    return Seed().topology().model_copy(update=values)
+
+
+def test_metering_agents_are_a_warning_and_labels_a_failure() -> None:
+    seed = Seed()
+    seed.agent(AGENT_METERING, "infra2")
+    check = Recorded()
+    test_2_services.test_nothing_is_used_that_ovn_lacks(seed.topology(), check)
+    assert check.objects == ["on infra2"]
+    counted = seed.topology().model_copy(update={"metering_labels": ("traffic (1234abcd)",)})
+    with pytest.raises(NotReady, match=r"metering label traffic \(1234abcd\)"):
+        test_2_services.test_nothing_is_used_that_ovn_lacks(counted, Recorded())
+
+
+def test_a_zone_that_routers_ask_for_is_named_with_them_and_one_that_nobody_is_in_fails() -> None:
+    seed = Seed()
+    seed.agent(AGENT_L3, "infra1")
+    routers = tuple(each.model_copy(update={"availability_zone_hints": ("east",)}) for each in seed.topology().routers)
+    agents = tuple(each.model_copy(update={"availability_zone": "east"}) for each in seed.topology().agents)
+    check = Recorded()
+    test_2_services.test_availability_zones_can_be_kept(changed(routers=routers, agents=agents), check)
+    assert check.objects == [f"east: {', '.join(each.label for each in routers)}"]
+    with pytest.raises(NotReady, match="asks for east"):
+        test_2_services.test_availability_zones_can_be_kept(changed(routers=routers), Recorded())
+    unasked = Recorded()
+    test_2_services.test_availability_zones_can_be_kept(Seed().topology(), unasked)
+    assert unasked.objects == []
+
+
+def test_a_dhcp_agents_address_as_name_server_is_a_warning() -> None:
+    topology = Seed().topology()
+    port = topology.ports[0].model_copy(update={"device_owner": OWNER_DHCP})
+    taken = port.addresses[0]
+    subnets = tuple(each.model_copy(update={"dns_nameservers": (taken, "192.0.2.53")}) for each in topology.subnets)
+    check = Recorded()
+    test_6_afterwards.test_name_servers_stay(changed(subnets=subnets, ports=(port, *topology.ports[1:])), check)
+    own = next(each for each in topology.subnets if each.id == port.fixed_ips[0].subnet_id)
+    assert check.objects == [f"{own.label} {own.cidr}: {taken}"]
+    nobodys = Recorded()
+    test_6_afterwards.test_name_servers_stay(changed(subnets=subnets, ports=topology.ports[1:]), nobodys)
+    assert nobodys.objects == []
+
+
+def with_room(megabytes: int) -> Site:
+    """A site where so much has to be free."""
+    site = clouds.site()
+    return site.model_copy(update={"limits": site.limits.model_copy(update={"free_megabytes": megabytes})})
+
+
+def test_no_room_for_backups_here_is_a_failure_also_before_the_folder_is_there(tmp_path: Path) -> None:
+    reports = tmp_path / "reports" / "CHG1"
+    nobody = Inventories({}, {})
+    test_1_means.test_there_is_room_for_backups(nobody, with_room(0), reports, Recorded())
+    with pytest.raises(NotReady, match=r"CHG1: \d+ MB free .* of 1000000000000"):
+        test_1_means.test_there_is_room_for_backups(nobody, with_room(10**12), reports, Recorded())
+    assert not reports.exists()
