@@ -277,6 +277,10 @@ class Topology(BaseModel):
         return {each.id: each for each in self.instances}
 
     @functools.cached_property
+    def floating_ip(self) -> dict[str, FloatingIp]:
+        return {each.id: each for each in self.floating_ips}
+
+    @functools.cached_property
     def project(self) -> dict[str, Project]:
         return {each.id: each for each in self.projects}
 
@@ -335,3 +339,9 @@ class Topology(BaseModel):
         """A project's name for people, or its id."""
         project = self.project.get(project_id)
         return project.label if project else (project_id or "no project")
+
+    def instance_behind(self, floating_ip: FloatingIp) -> Instance | None:
+        """The instance that a floating IP leads to, when it runs."""
+        port = self.port.get(floating_ip.port_id or "")
+        instance = self.instance.get(port.device_id) if port and port.of_instance else None
+        return instance if instance is not None and instance.active else None

@@ -8,8 +8,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from ovnshift.cloud.topology import Topology
 from ovnshift.connectivity.baseline import Baseline
-from ovnshift.connectivity.cells import Cell, CellRecord, Expectation, Outcome
+from ovnshift.connectivity.cells import Cell, CellRecord, Expectation, Kind, Outcome
 from ovnshift.errors import OvnshiftError
 
 KIND = "comparison"
@@ -51,14 +52,24 @@ class Compared(_Value):
 
 
 class Group(_Value):
-    """Cells that got worse and that share something: a hypervisor, a router, a network; or nothing that is known."""
+    """Cells that got worse and that share something: a hypervisor, a router, a network; or nothing that is known.
+
+    ``of``: how many cells share it and could tell. ``elsewhere``: how many of those got worse too, and are in an earlier group.
+    """
 
     cause: str
     cells: tuple[Compared, ...]
     of: int
+    elsewhere: int = 0
+
+    @property
+    def share(self) -> str:
+        """How much of it got worse, for people."""
+        also = f" (the other {self.elsewhere:,} that got worse are named with another cause)" if self.elsewhere else ""
+        return f"{len(self.cells):,} of {self.of:,} {'cell' if self.of == 1 else 'cells'}{also}"
 
     def __str__(self) -> str:
-        return f"{len(self.cells)} of {self.of} cells by way of {self.cause}"
+        return f"{self.cause}: {self.share}"
 
 
 class Comparison(_Value):
@@ -84,13 +95,13 @@ class Comparison(_Value):
         return [each for each in self.cells if each.fate in fates]
 
 
-def compare(before: Baseline, after: Baseline, names: Mapping[str, str] | None = None) -> Comparison:
+def compare(before: Baseline, after: Baseline, topology: Topology | None = None) -> Comparison:
     """Compare a measurement with a baseline.
 
     Args:
         before: the baseline.
         after: what was measured since.
-        names: what networks and routers are called, by id.
+        topology: says what networks and routers are called, and what is behind floating IPs.
 
     Raises:
         OvnshiftError: they are of different clouds, are the same measurement, or one of them has measured nothing: comparing
@@ -113,7 +124,7 @@ def compare(before: Baseline, after: Baseline, names: Mapping[str, str] | None =
     hosts = {id_: where.host for id_, where in after.instances.items() if where.host}
     return Comparison(
         cells=compared,
-        groups=tuple(_grouped(compared, hosts, names or {})),
+        groups=tuple(_grouped(compared, topology, hosts)),
         gone=tuple(where.label for id_, where in before.instances.items() if id_ not in after.instances),
         new=tuple(where.label for id_, where in after.instances.items() if id_ not in before.instances),
         moved=moved,
@@ -185,31 +196,72 @@ def _lost_early(record: CellRecord) -> str:
     return ", ".join(each.detail for each in earlier if each.outcome is Outcome.FLAPPING)
 
 
-def _causes(cell: Cell, hosts: Mapping[str, str], names: Mapping[str, str]) -> Iterable[str]:
-    """What a cell's packets share with those of others."""
+def _causes(cell: Cell, topology: Topology | None, hosts: Mapping[str, str]) -> Iterable[str]:
+    """What a cell's packets share with those of others; a floating IP's also the hypervisor of the instance behind it."""
     for id_ in cell.via:
-        if id_:
-            yield names.get(id_, id_)
+        if topology and id_ in topology.network:
+            yield f"network {topology.network[id_].label}"
+        elif topology and id_ in topology.router:
+            yield f"router {topology.router[id_].label}"
+        elif id_:
+            yield id_
     for end in (cell.source, cell.target):
+        behind = ""
         if end.kind == "instance":
             yield end.label
-            if end.id in hosts:
-                yield f"hypervisor {hosts[end.id]}"
+            behind = end.id
+        elif end.kind == "floating IP" and topology and end.id in topology.floating_ip:
+            instance = topology.instance_behind(topology.floating_ip[end.id])
+            behind = instance.id if instance else ""
+        if behind in hosts:
+            yield f"hypervisor {hosts[behind]}"
     if cell.target.kind in {"metadata service", "outside", "floating IP"}:
         yield cell.target.label
 
 
-def _grouped(cells: Sequence[Compared], hosts: Mapping[str, str], names: Mapping[str, str]) -> Iterable[Group]:
-    """Group what got worse by what it shares; first by what explains most of it and is broken most completely."""
-    causes = {each.cell.id: set(_causes(each.cell, hosts, names)) for each in cells}
-    total = Counter(cause for each in cells for cause in causes[each.cell.id])
-    left = {each.cell.id: each for each in cells if each.fate in WORSE}
-    while left:
-        broken = Counter(cause for id_ in left for cause in causes[id_])
-        if not broken:
-            yield Group(cause="nothing that they share", cells=tuple(left.values()), of=len(left))
+def _speaks_against(each: Compared, expectation: Expectation) -> bool:
+    """Whether a cell would be worse too, if something that its packets share were broken.
+
+    What is dead keeps everything out, and what is open lets everything in; and a console log says how it was at the last boot.
+    """
+    console = each.cell.kind in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}
+    return each.fate is Fate.KEPT and each.cell.expectation is expectation and not console
+
+
+def _grouped(cells: Sequence[Compared], topology: Topology | None, hosts: Mapping[str, str]) -> Iterable[Group]:
+    """Group what got worse by what it shares; what is newly open and what is lost each for itself: they don't have one cause."""
+    causes = {each.cell.id: frozenset(_causes(each.cell, topology, hosts)) for each in cells}
+
+    def groups(worse: Iterable[Compared], expectation: Expectation) -> Iterable[Group]:
+        kept = (each.cell.id for each in cells if _speaks_against(each, expectation))
+        return _explained(
+            {each.cell.id: each for each in worse}, Counter(c for id_ in kept for c in causes[id_]), causes
+        )
+
+    for group in groups((each for each in cells if each.fate is Fate.NEWLY_OPEN), Expectation.KEPT_OUT):
+        yield group.model_copy(update={"cause": f"{group.cause}, newly open"})
+    yield from groups((each for each in cells if each.fate in WORSE - {Fate.NEWLY_OPEN}), Expectation.REACHED)
+
+
+def _explained(
+    worse: dict[str, Compared], against: Counter[str], causes: Mapping[str, frozenset[str]]
+) -> Iterable[Group]:
+    """First what explains most of it and is broken most completely.
+
+    Cells that have their group are neither for nor against the causes that are looked for after it.
+
+    Args:
+        worse: what is to be explained, by the cells' ids.
+        against: how many cells that are kept share each cause.
+        causes: of each cell, by its id.
+    """
+    shared = Counter(cause for id_ in worse for cause in causes[id_])
+    while worse:
+        left = Counter(cause for id_ in worse for cause in causes[id_])
+        if not left:
+            yield Group(cause="nothing that they share", cells=tuple(worse.values()), of=len(worse))
             return
-        best = max(broken, key=lambda cause: (broken[cause] ** 2 / total[cause], cause))
-        members = [each for id_, each in left.items() if best in causes[id_]]
-        yield Group(cause=best, cells=tuple(members), of=total[best])
-        left = {id_: each for id_, each in left.items() if best not in causes[id_]}
+        best = max((count**2 / (count + against[cause]), shared[cause], cause) for cause, count in left.items())[-1]
+        members = tuple(each for id_, each in worse.items() if best in causes[id_])
+        yield Group(cause=best, cells=members, of=shared[best] + against[best], elsewhere=shared[best] - len(members))
+        worse = {id_: each for id_, each in worse.items() if best not in causes[id_]}

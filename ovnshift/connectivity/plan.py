@@ -216,7 +216,7 @@ def _to_floating_ips(topology: Topology, places: Sequence[_Place]) -> Iterable[_
         externals = {router.external_network_id for router in outward} | {network_id}
         targets: dict[str, list[FloatingIp]] = {}
         for each in sorted(topology.floating_ips, key=lambda each: each.id):
-            if each.network_id in externals and _behind(topology, each) and (":" in each.address) == family:
+            if each.network_id in externals and topology.instance_behind(each) and (":" in each.address) == family:
                 targets.setdefault(each.router_id or "", []).append(each)
         for router_id, members in targets.items():
             via = dict.fromkeys([network_id, *(router.id for router in outward), *([router_id] if router_id else [])])
@@ -297,13 +297,6 @@ def _from_guest(topology: Topology, site: Site, place: _Place) -> list[Cell]:
     return cells
 
 
-def _behind(topology: Topology, floating_ip: FloatingIp) -> Instance | None:
-    """The instance behind a floating IP, when it runs."""
-    port = topology.port.get(floating_ip.port_id or "")
-    instance = topology.instance.get(port.device_id) if port and port.of_instance else None
-    return instance if instance is not None and instance.active else None
-
-
 def _has_dhcp(topology: Topology, place: _Place) -> bool:
     subnets = {fixed.ip_address: fixed.subnet_id for fixed in place.port.fixed_ips}
     subnet = topology.subnet.get(subnets[place.address])
@@ -320,7 +313,7 @@ def _from_console(topology: Topology, place: _Place) -> list[Cell]:
 
 
 def _to_floating_ip(topology: Topology, site: Site, floating_ip: FloatingIp, places: Iterable[_Place]) -> list[Cell]:
-    instance = _behind(topology, floating_ip)
+    instance = topology.instance_behind(floating_ip)
     if instance is None or site.outside.host is None:
         return []
     place = next((each for each in places if each.instance.id == instance.id), None)

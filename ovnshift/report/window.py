@@ -112,7 +112,7 @@ def compared(
     causes = tuple(
         Cause(
             name=group.cause,
-            share=f"{len(group.cells):,} of {counted(group.of, 'cell')}",
+            share=group.share,
             fates=_fates(group.cells),
             cells=_cells(sorted(group.cells, key=lambda each: tuple(FATES).index(each.fate)), room),
             evidence=_pieces(evidence.get(group.cause, ()), evidence_room),

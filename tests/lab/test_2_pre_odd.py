@@ -87,7 +87,9 @@ def test_two_instances_of_one_unpleasant_name_stay_apart(lab: Lab, fleet: Fleet,
     topology = cloud.discover(lab.cloud(), "lab")
     whole = plans.make(topology, fleet.site)
     mine = [cell for cell in whole.cells if cell.source.id in odd_instances or cell.target.id in odd_instances]
-    assert {cell.target.name for cell in mine if cell.kind is Kind.SSH} == {ODD}
+    to_odd = [cell for cell in mine if cell.kind is Kind.SSH and cell.target.id in odd_instances]
+    assert {cell.target.id for cell in to_odd} == set(odd_instances)
+    assert {cell.target.name for cell in to_odd} == {ODD}
     measured = sweep(lab, fleet, topology, Plan(tuple(cell for cell in mine if cell.kind is Kind.PING_WHOLE)))
     with_dhcp, without = odd_instances
     by_instance = {cell.target.id: measured[cell.id] for cell in mine if cell.kind is Kind.PING_WHOLE}

@@ -89,6 +89,7 @@ def test_a_stopped_controller_is_named(four_breakages: PhaseRun) -> None:
     """It takes its chassis out of the southbound database when it ends."""
     assert "no chassis has the host name compute2" in four_breakages.results["test_chassis_and_tunnels_are_right"][1]
     assert "agent on compute2" in four_breakages.results["test_only_ovns_agents_are_left"][1]
+    assert "hypervisor compute2: " in four_breakages.results["test_no_cell_got_worse"][1]
 
 
 def test_a_binding_that_was_set_back_is_named(four_breakages: PhaseRun) -> None:

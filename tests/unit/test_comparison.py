@@ -103,28 +103,67 @@ def test_a_closed_port_that_opened_is_a_finding_of_its_own() -> None:
     assert Fate.REGRESSED not in found.counts()
 
 
+def lost(cell: Cell, *, wanted: bool) -> Outcome:
+    """What is broken reaches nothing, and is well kept out of."""
+    return Outcome.FAILED if wanted and cell.expectation is Expectation.REACHED else Outcome.PASSED
+
+
 def test_regressions_are_grouped_by_the_hypervisor_that_they_share() -> None:
-    cloud = Seed()
-    on_compute1 = {each.id for each in cloud.topology().instances if each.host == "compute1"}
+    on_compute1 = {each.id for each in Seed().topology().instances if each.host == "compute1"}
     assert on_compute1
-    found = compared(
-        all_well,
-        lambda cell: Outcome.FAILED if {cell.source.id, cell.target.id} & on_compute1 else Outcome.PASSED,
-    )
-    assert [group.cause for group in found.groups] == ["hypervisor compute1"]
-    worse = found.with_fate(Fate.REGRESSED, Fate.NEWLY_OPEN)
-    assert len(found.groups[0].cells) == len(worse) == found.groups[0].of
+    found = compared(all_well, lambda cell: lost(cell, wanted=bool({cell.source.id, cell.target.id} & on_compute1)))
+    (group,) = found.groups
+    assert group.cause == "hypervisor compute1"
+    assert len(group.cells) == len(found.with_fate(Fate.REGRESSED)) == group.of
+    assert f"{group}" == f"hypervisor compute1: {group.of} of {group.of} cells"
 
 
 def test_regressions_are_grouped_by_the_network_that_they_share() -> None:
-    cloud = Seed()
-    web = next(each for each in cloud.topology().networks if each.name == "web")
+    topology = Seed().topology()
+    web = next(each for each in topology.networks if each.name == "web")
     found = compare(
-        measured(Seed(), BEFORE),
-        measured(Seed(), AFTER, lambda cell: Outcome.FAILED if web.id in cell.via else Outcome.PASSED),
-        {web.id: "network web"},
+        measured(Seed(), BEFORE), measured(Seed(), AFTER, lambda cell: lost(cell, wanted=web.id in cell.via)), topology
     )
-    assert found.groups[0].cause == "network web"
+    assert [group.cause for group in found.groups] == [f"network {web.label}"]
+
+
+def test_what_is_newly_open_is_grouped_apart_from_what_is_lost() -> None:
+    topology = Seed().topology()
+    on_compute1 = {each.id for each in topology.instances if each.host == "compute1"}
+    app1 = next(each for each in topology.instances if each.name == "vm-app1")
+
+    def judge(cell: Cell) -> Outcome:
+        if cell.expectation is Expectation.KEPT_OUT:
+            return Outcome.FAILED if cell.target.id == app1.id else Outcome.PASSED
+        return lost(cell, wanted=bool({cell.source.id, cell.target.id} & on_compute1))
+
+    found = compare(measured(Seed(), BEFORE), measured(Seed(), AFTER, judge), topology)
+    assert [group.cause for group in found.groups] == [f"{app1.label}, newly open", "hypervisor compute1"]
+    assert {each.fate for each in found.groups[0].cells} == {Fate.NEWLY_OPEN}
+
+
+def test_two_broken_things_are_named_and_nothing_else_is() -> None:
+    """A hypervisor without tunnels, and a floating IP without its NAT: what both explain is with the first of them."""
+    topology = Seed().topology()
+    host = {each.id: each.host for each in topology.instances}
+    behind = {each.id: topology.instance_behind(each) for each in topology.floating_ips}
+    no_nat = next(id_ for id_, instance in behind.items() if instance and instance.host == "compute1")
+    console = {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}
+
+    def judge(cell: Cell) -> Outcome:
+        """From and to compute2 whatever comes by a tunnel is lost, and what stays there is not."""
+        instance = behind.get(cell.target.id)
+        ends = {host.get(cell.source.id), instance.host if instance else host.get(cell.target.id)}
+        tunnelled = "compute2" in ends and len(ends) > 1 and cell.source.kind != "network"
+        return lost(cell, wanted=(tunnelled or cell.target.id == no_nat) and cell.kind not in console)
+
+    found = compare(measured(Seed(), BEFORE), measured(Seed(), AFTER, judge), topology)
+    address = topology.floating_ip[no_nat].address
+    assert [group.cause for group in found.groups] == ["hypervisor compute2", f"floating IP {address}"]
+    second = found.groups[1]
+    assert second.elsewhere
+    assert len(second.cells) + second.elsewhere == second.of
+    assert f"the other {second.elsewhere} that got worse are named with another cause" in f"{second}"
 
 
 def test_every_regression_is_in_exactly_one_group() -> None:
