@@ -64,12 +64,16 @@ class Group(_Value):
 
     @property
     def share(self) -> str:
-        """How much of it got worse, for people."""
-        also = f" (the other {self.elsewhere:,} that got worse are named with another cause)" if self.elsewhere else ""
-        return f"{len(self.cells):,} of {self.of:,} {'cell' if self.of == 1 else 'cells'}{also}"
+        """How much of it got worse, for people: "5 of 8 cells"."""
+        return f"{len(self.cells):,} of {self.of:,} {'cell' if self.of == 1 else 'cells'}"
+
+    @property
+    def also(self) -> str:
+        """What is said of those that got worse too, for people; empty where all of them are here."""
+        return f"{self.elsewhere:,} more got worse, and are named with another cause" if self.elsewhere else ""
 
     def __str__(self) -> str:
-        return f"{self.cause}: {self.share}"
+        return f"{self.cause}: {self.share}" + (f" ({self.also})" if self.also else "")
 
 
 class Comparison(_Value):

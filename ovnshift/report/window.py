@@ -113,7 +113,7 @@ def compared(
         Cause(
             name=group.cause,
             share=group.share,
-            fates=_fates(group.cells),
+            fates="; ".join(filter(None, (_fates(group.cells), group.also))),
             cells=_cells(sorted(group.cells, key=lambda each: tuple(FATES).index(each.fate)), room),
             evidence=_pieces(evidence.get(group.cause, ()), evidence_room),
             open=len(group.cells) <= FEW,

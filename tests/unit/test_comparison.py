@@ -163,7 +163,8 @@ def test_two_broken_things_are_named_and_nothing_else_is() -> None:
     second = found.groups[1]
     assert second.elsewhere
     assert len(second.cells) + second.elsewhere == second.of
-    assert f"the other {second.elsewhere} that got worse are named with another cause" in f"{second}"
+    assert f"({second.elsewhere} more got worse, and are named with another cause)" in f"{second}"
+    assert "more got worse" not in f"{found.groups[0]}"
 
 
 def test_every_regression_is_in_exactly_one_group() -> None:
