@@ -42,7 +42,7 @@ class HostInventory(_Value):
     """A host at one moment.
 
     ``clock_error`` in seconds, positive when the host is ahead of this machine, known to ``clock_bound`` seconds (half the time
-    that asking took). ``domains`` is uuid → libvirt's name, None where there is no libvirt.
+    that asking took). ``domains`` is uuid → libvirt's name, None where there is no libvirt. ``name_servers`` are its resolver's.
     """
 
     hostname: str
@@ -57,6 +57,7 @@ class HostInventory(_Value):
     units: dict[str, Unit]
     tools: dict[str, bool]
     foreign_runs: tuple[str, ...]
+    name_servers: tuple[str, ...] = ()
     openvswitch: str | None
     ovs_hostname: str | None
     clock_error: float

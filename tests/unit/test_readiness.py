@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,14 @@ import pytest
 from fixtures.checks import Check
 from fixtures.cloud import Inventories
 from ovnshift.cloud.topology import AGENT_L3, AGENT_METERING, OWNER_DHCP, Topology
+from ovnshift.migration import name_servers
+from ovnshift.ovn import North
+from ovnshift.ovn.rows import DhcpOptions
 from ovnshift.report.result import CheckResult, NotReady, Outcome
 from ovnshift.site import Site
 from tests.unit import clouds
 from tests.unit.clouds import Seed
+from tests_post.linuxbridge_to_ovn import test_2_state
 from tests_pre.linuxbridge_to_ovn import test_1_means, test_2_services, test_6_afterwards
 
 
@@ -65,12 +70,64 @@ def test_a_dhcp_agents_address_as_name_server_is_a_warning() -> None:
     taken = port.addresses[0]
     subnets = tuple(each.model_copy(update={"dns_nameservers": (taken, "192.0.2.53")}) for each in topology.subnets)
     check = Recorded()
-    test_6_afterwards.test_name_servers_stay(changed(subnets=subnets, ports=(port, *topology.ports[1:])), check)
+    changes = changed(subnets=subnets, ports=(port, *topology.ports[1:]))
+    test_6_afterwards.test_name_servers_stay(changes, Inventories({}, {}), clouds.site(), check)
     own = next(each for each in topology.subnets if each.id == port.fixed_ips[0].subnet_id)
     assert check.objects == [f"{own.label} {own.cidr}: {taken}"]
     nobodys = Recorded()
-    test_6_afterwards.test_name_servers_stay(changed(subnets=subnets, ports=topology.ports[1:]), nobodys)
+    changes = changed(subnets=subnets, ports=topology.ports[1:])
+    test_6_afterwards.test_name_servers_stay(changes, Inventories({}, {}), clouds.site(), nobodys)
     assert nobodys.objects == []
+
+
+def test_guests_that_ask_dhcp_agents_are_named_with_what_neutrons_hosts_ask() -> None:
+    topology = Seed().topology()
+    check = Recorded()
+    infra1 = clouds.inventory("infra1").model_copy(update={"name_servers": ("127.0.0.53", "192.0.2.53")})
+    test_6_afterwards.test_name_servers_stay(topology, Inventories({"infra1": infra1}, {}), clouds.site(), check)
+    assert [each.split()[-1] for each in check.objects] == ["172.25.0.0/24", "192.168.55.0/24", "10.5.0.0/24"]
+    (finding,) = check.result.findings
+    assert finding.what.endswith("infra1 127.0.0.53 (each guest itself), 192.0.2.53")
+
+
+def test_subnets_without_dhcp_without_instances_and_with_slaac_ask_no_agent() -> None:
+    topology = Seed().topology()
+    assert not name_servers.asking_agents(changed(ports=()))
+    for values in (
+        {"dhcp": False},
+        {"dns_nameservers": ("0.0.0.0",)},  # Neutron's word for none at all
+        {"ip_version": 6, "ipv6_address_mode": "slaac"},
+    ):
+        subnets = tuple(each.model_copy(update=values) for each in topology.subnets)
+        assert not name_servers.asking_agents(changed(subnets=subnets))
+    stateful = {"ip_version": 6, "ipv6_address_mode": "dhcpv6-stateful"}
+    subnets = tuple(each.model_copy(update=stateful) for each in topology.subnets)
+    assert name_servers.asking_agents(changed(subnets=subnets))
+
+
+def test_a_name_server_that_is_the_guest_itself_fails_and_none_at_all_is_a_warning() -> None:
+    topology = Seed().topology()
+    first, *others = name_servers.asking_agents(topology)
+
+    def north(servers: str) -> North:
+        return North(
+            {},
+            {},
+            {},
+            {},
+            (),
+            {},
+            dhcp_options={
+                "1": DhcpOptions("1", first.cidr, {"dns_server": servers}, {"subnet_id": first.id}),
+                "2": DhcpOptions("2", first.cidr, {"dns_server": "127.0.0.1"}, {"subnet_id": first.id, "port_id": "x"}),
+            },
+        )
+
+    with pytest.raises(NotReady, match=re.escape(f"{first.label} {first.cidr}: 127.0.0.53")):
+        test_2_state.test_guests_are_given_name_servers(topology, north("{127.0.0.53, 192.0.2.53}"), Recorded())
+    check = Recorded()
+    test_2_state.test_guests_are_given_name_servers(topology, north("{192.0.2.53}"), check)
+    assert check.objects == sorted(f"{each.label} {each.cidr}" for each in others)
 
 
 def with_room(megabytes: int) -> Site:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fixtures.checks import Check
 from ovnshift.cloud import Topology
 from ovnshift.hosts import cleanup
+from ovnshift.migration import name_servers
 from ovnshift.migration.agents import OLD_AGENTS, belongings, dead_agents
 from ovnshift.migration.deploy import chassis_differences, chassis_that_are_silent, tunnel_differences
 from ovnshift.migration.rows import left_of_the_old_driver
@@ -69,6 +70,29 @@ def test_ovn_has_what_neutron_has(topology: Topology, north: North, south: South
     )
     for line in found.counted:
         check.note(line)
+
+
+def test_guests_are_given_name_servers(topology: Topology, north: North, check: Check) -> None:
+    """On subnets that name no name server, where guests asked the DHCP agents, OVN's DHCP names one that can be asked."""
+    asking = name_servers.asking_agents(topology)
+    given = name_servers.given(north, asking)
+    check.demand_none(
+        [
+            f"{subnet.label} {subnet.cidr}: {server}"
+            for subnet in asking
+            for server in given[subnet.id]
+            if name_servers.local(server)
+        ],
+        "subnets give their guests a name server that is each guest itself",
+        remedy="set [ovn] dns_servers for Neutron's servers, restart them, and run neutron-ovn-db-sync-util in repair mode; "
+        "or openstack subnet set --dns-nameserver …; guests take it with a new lease",
+    )
+    check.warn_of(
+        [f"{subnet.label} {subnet.cidr}" for subnet in asking if not given[subnet.id]],
+        "subnets give their guests no name server, where the DHCP agents were theirs",
+        remedy="openstack subnet set --dns-nameserver …, or [ovn] dns_servers in Neutron's configuration",
+    )
+    check.note(f"{len(asking)} subnets name no name server")
 
 
 def test_the_sync_finds_nothing(window: Window, check: Check) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fixtures.checks import Check
+from fixtures.cloud import Inventories
 from ovnshift.cloud import Topology
 from ovnshift.cloud.topology import OWNER_DHCP
 from ovnshift.connectivity.baseline import Baseline
+from ovnshift.migration import name_servers
+from ovnshift.site import Site
 
 pytestmark = pytest.mark.pre
 
@@ -22,8 +25,8 @@ def test_every_cell_has_a_vantage_afterwards(measured: Baseline, check: Check) -
     )
 
 
-def test_name_servers_stay(topology: Topology, check: Check) -> None:
-    """No subnet names a DHCP agent's address as name server: it goes with the agent."""
+def test_name_servers_stay(topology: Topology, inventories: Inventories, site: Site, check: Check) -> None:
+    """No guest asks a DHCP agent for names: they go with the agents."""
     agents = {
         fixed.ip_address: port.network_id
         for port in topology.ports
@@ -39,6 +42,13 @@ def test_name_servers_stay(topology: Topology, check: Check) -> None:
         ],
         "subnets name a DHCP agent as their name server, which is gone after the migration",
         remedy="name another one: openstack subnet set --no-dns-nameservers --dns-nameserver …; guests take it with a new lease",
+    )
+    told = name_servers.of_neutrons_hosts(inventories.found, site.group("control"))
+    check.warn_of(
+        [f"{each.label} {each.cidr}" for each in name_servers.asking_agents(topology)],
+        "subnets name no name server: guests ask the DHCP agents, and on OVN what [ovn] dns_servers of neutron.conf names; "
+        f"else what /etc/resolv.conf of Neutron's hosts does: {told}",
+        remedy="openstack subnet set --dns-nameserver …, or your deployer's dns_servers; neither knows instances' names",
     )
 
 

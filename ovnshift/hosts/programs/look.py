@@ -5,6 +5,7 @@ Runs on the host itself, as root, with nothing but the standard library (Python 
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import platform
 import shutil
@@ -107,6 +108,23 @@ def foreign_runs() -> list[str]:
     return found
 
 
+def name_servers() -> list[str]:
+    """What the host's resolver asks, as Neutron's server reads it."""
+    path = Path("/etc/resolv.conf")
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    found = [line.split("nameserver", 1)[1].strip() for line in lines if line.startswith("nameserver")]
+    return [each for each in found if address(each)]
+
+
+def address(text: str) -> bool:
+    """Whether it is an IP address, without a zone."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
 def version(name: str) -> str | None:
     """A command's first line, or None."""
     text = output(name, "--version")
@@ -130,6 +148,7 @@ def main() -> None:
         "units": units(task.get("units", [])),
         "tools": {name: bool(shutil.which(name)) for name in ("ip", "ping", "virsh", "ovs-vsctl")},
         "foreign_runs": foreign_runs(),
+        "name_servers": name_servers(),
         "openvswitch": version("ovs-vsctl"),
         "ovs_hostname": (
             output("ovs-vsctl", "--if-exists", "--timeout=5", "get", "Open_vSwitch", ".", "external_ids:hostname") or ""
