@@ -90,6 +90,20 @@ def test_guests_that_ask_dhcp_agents_are_named_with_what_neutrons_hosts_ask() ->
     assert finding.what.endswith("infra1 127.0.0.53 (each guest itself), 192.0.2.53")
 
 
+def test_routers_with_less_inside_than_outside_are_named() -> None:
+    topology = Seed().topology()
+    check = Recorded()
+    test_6_afterwards.test_routers_need_not_fragment(topology, check)
+    external = {each.id: each.mtu for each in topology.networks if each.external}
+    assert set(external.values()) == {1500}
+    assert sorted(each.split(" (")[0] for each in check.objects) == ["rtr-db", "rtr-web"]
+    assert all("MTU 1500 outside, inside " in each and " 1450" in each for each in check.objects)
+    networks = tuple(each.model_copy(update={"mtu": 1500}) for each in topology.networks)
+    same = Recorded()
+    test_6_afterwards.test_routers_need_not_fragment(changed(networks=networks), same)
+    assert same.objects == []
+
+
 def test_subnets_without_dhcp_without_instances_and_with_slaac_ask_no_agent() -> None:
     topology = Seed().topology()
     assert not name_servers.asking_agents(changed(ports=()))

@@ -7,7 +7,7 @@ import pytest
 from fixtures.checks import Check
 from fixtures.cloud import Inventories
 from ovnshift.cloud import Topology
-from ovnshift.cloud.topology import OWNER_DHCP
+from ovnshift.cloud.topology import OWNER_DHCP, Network
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.migration import name_servers
 from ovnshift.site import Site
@@ -49,6 +49,26 @@ def test_name_servers_stay(topology: Topology, inventories: Inventories, site: S
         "subnets name no name server: guests ask the DHCP agents, and on OVN what [ovn] dns_servers of neutron.conf names; "
         f"else what /etc/resolv.conf of Neutron's hosts does: {told}",
         remedy="openstack subnet set --dns-nameserver …, or your deployer's dns_servers; neither knows instances' names",
+    )
+
+
+def test_routers_need_not_fragment(topology: Topology, check: Check) -> None:
+    """No router takes larger packets from outside than the networks behind it carry: OVN's do not fragment."""
+    behind: dict[str, list[Network]] = {}
+    for network in topology.networks:
+        for id_ in topology.routers_of_network.get(network.id, ()):
+            behind.setdefault(id_, []).append(network)
+    smaller = []
+    for router in topology.routers:
+        external = topology.network.get(router.external_network_id or "")
+        narrow = [each for each in behind.get(router.id, ()) if external and 0 < each.mtu < external.mtu]
+        if external and narrow:
+            inside = ", ".join(f"{each.label} {each.mtu}" for each in narrow)
+            smaller.append(f"{router.label}: MTU {external.mtu} outside, inside {inside}")
+    check.warn_of(
+        smaller,
+        "routers drop larger packets from outside on OVN without a word to the sender (TCP is safe: guests name their size)",
+        remedy="know who sends large UDP to floating IPs; give networks inside and outside one MTU where the underlay allows it",
     )
 
 
