@@ -17,6 +17,10 @@ class Outcome(StrEnum):
     ERROR = "error"
     BLOCKED = "blocked"
 
+    def of(self, number: int) -> str:
+        """After a number: "1 warning", "2 warnings", "2 failed"."""
+        return f"{self}s" if number > 1 and self in {Outcome.WARNING, Outcome.ERROR} else str(self)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -93,7 +97,7 @@ def verdict(results: Sequence[CheckResult], *, good: str, bad: str) -> Verdict:
     if not results:
         reasons = ["nothing was checked"]
     headline = bad if reasons else good
-    said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
+    said = ", ".join(f"{counts[outcome]} {outcome.of(counts[outcome])}" for outcome in Outcome if counts[outcome])
     return Verdict(not reasons, f"{headline} ({said or 'no checks'})", tuple(reasons), counts)
 
 

@@ -34,6 +34,7 @@ def test_all_passed_is_good() -> None:
 def test_a_warning_does_not_stand_in_the_way_and_is_counted() -> None:
     results = check("a", Outcome.PASSED), check("b", Outcome.WARNING, "guests pin their MTU")
     assert said(*results) == (True, "READY (1 passed, 1 warning)", ())
+    assert said(*results, results[1]) == (True, "READY (1 passed, 2 warnings)", ())
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERROR, Outcome.BLOCKED])
