@@ -90,18 +90,24 @@ def test_guests_that_ask_dhcp_agents_are_named_with_what_neutrons_hosts_ask() ->
     assert finding.what.endswith("infra1 127.0.0.53 (each guest itself), 192.0.2.53")
 
 
-def test_routers_with_less_inside_than_outside_are_named() -> None:
+def test_routers_that_join_networks_of_different_mtu_are_named() -> None:
     topology = Seed().topology()
-    check = Recorded()
-    test_6_afterwards.test_routers_need_not_fragment(topology, check)
-    external = {each.id: each.mtu for each in topology.networks if each.external}
-    assert set(external.values()) == {1500}
-    assert sorted(each.split(" (")[0] for each in check.objects) == ["rtr-db", "rtr-web"]
-    assert all("MTU 1500 outside, inside " in each and " 1450" in each for each in check.objects)
-    networks = tuple(each.model_copy(update={"mtu": 1500}) for each in topology.networks)
-    same = Recorded()
-    test_6_afterwards.test_routers_need_not_fragment(changed(networks=networks), same)
-    assert same.objects == []
+
+    def named(**mtus: int) -> list[str]:
+        check = Recorded()
+        networks = tuple(
+            each.model_copy(update={"mtu": mtus.get(each.name, 1500 if each.external else mtus["others"])})
+            for each in topology.networks
+        )
+        test_6_afterwards.test_routers_join_networks_of_one_mtu(changed(networks=networks), check)
+        return [re.sub(r" \(\w+\)", "", each) for each in check.objects]
+
+    assert named(others=1450) == [
+        "rtr-db: db 1450, outside 1500",
+        "rtr-web: web 1450, app 1450, outside 1500",
+    ]
+    assert named(others=1500) == []
+    assert named(others=1500, db=9000) == ["rtr-db: db 9000, outside 1500"]
 
 
 def test_subnets_without_dhcp_without_instances_and_with_slaac_ask_no_agent() -> None:

@@ -52,23 +52,26 @@ def test_name_servers_stay(topology: Topology, inventories: Inventories, site: S
     )
 
 
-def test_routers_need_not_fragment(topology: Topology, check: Check) -> None:
-    """No router takes larger packets from outside than the networks behind it carry: OVN's do not fragment."""
-    behind: dict[str, list[Network]] = {}
+def test_routers_join_networks_of_one_mtu(topology: Topology, check: Check) -> None:
+    """No router takes larger packets from one network than another carries: OVN's drop them, and tell nobody."""
+    joined: dict[str, list[Network]] = {}
     for network in topology.networks:
         for id_ in topology.routers_of_network.get(network.id, ()):
-            behind.setdefault(id_, []).append(network)
-    smaller = []
+            joined.setdefault(id_, []).append(network)
+    unlike = []
     for router in topology.routers:
+        inside = joined.get(router.id, [])
         external = topology.network.get(router.external_network_id or "")
-        narrow = [each for each in behind.get(router.id, ()) if external and 0 < each.mtu < external.mtu]
-        if external and narrow:
-            inside = ", ".join(f"{each.label} {each.mtu}" for each in narrow)
-            smaller.append(f"{router.label}: MTU {external.mtu} outside, inside {inside}")
+        outside = [external] if external else []
+        if len({each.mtu for each in (*inside, *outside)} - {0}) > 1:
+            sizes = [*(f"{each.label} {each.mtu}" for each in inside), *(f"outside {each.mtu}" for each in outside)]
+            unlike.append(f"{router.label}: {', '.join(sizes)}")
     check.warn_of(
-        smaller,
-        "routers drop larger packets from outside on OVN without a word to the sender (TCP is safe: guests name their size)",
-        remedy="know who sends large UDP to floating IPs; give networks inside and outside one MTU where the underlay allows it",
+        unlike,
+        "routers join networks of different MTU: where agents answer that a packet is too large, OVN's drop it "
+        "and the sender is not told (TCP is safe: both ends name their size)",
+        remedy="know who sends large UDP; [ovn] ovn_emit_need_to_frag = true tells senders inside what is too large for outside, "
+        "and those outside, too, with Neutron 2025.1 or a later 2024.1 (LP#2032817)",
     )
 
 
