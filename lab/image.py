@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab import mounts, paths
@@ -20,7 +20,7 @@ from lab.run import attempt, run
 RECIPE = Path(__file__).resolve().parent / "recipe"
 RELEASE = "bookworm"
 # Part of the image's name: to be raised when this module changes what an image is.
-SETTLED_BY = 2
+SETTLED_BY = 3
 BUILD_TIMEOUT = 30 * 60
 # The user that operators, Ansible and the suite log in as; it may become root.
 OPERATOR = "ops"
@@ -165,6 +165,7 @@ def _settle(rootfs: Path) -> None:
     for log in (rootfs / "var/log").rglob("*.log"):
         log.unlink()
     _collect_garbage_once(rootfs)
+    _plug_by_libvirt(rootfs)
     run(["chroot", str(rootfs), "useradd", "--create-home", "--shell", "/bin/bash", f"--uid={OPERATOR_UID}", OPERATOR])
     (rootfs / "etc/sudoers.d/lab").write_text(f"{OPERATOR} ALL=(ALL) NOPASSWD: ALL\n", encoding="ascii")
     (rootfs / "etc/sudoers.d/lab").chmod(0o440)
@@ -176,14 +177,41 @@ def _collect_garbage_once(rootfs: Path) -> None:
     eventlet 0.33 makes existing locks green with a full garbage collection for each, on top of the one that it needs; later
     releases do it once.
     """
-    module = "usr/lib/python3/dist-packages/eventlet/patcher.py"
-    text = (rootfs / module).read_text(encoding="utf-8")
     in_the_loop, before_it = "        new.acquire()\n    gc.collect()\n", "    for obj in gc.get_objects():\n"
-    if text.count(in_the_loop) != 1 or text.count(before_it) != 1:
-        return  # a release that does not need it
-    text = text.replace(in_the_loop, "        new.acquire()\n").replace(before_it, "    gc.collect()\n" + before_it)
-    (rootfs / module).write_text(text, encoding="utf-8")
-    run(["chroot", str(rootfs), "python3", "-m", "py_compile", f"/{module}"])
+    _change(
+        rootfs,
+        "eventlet/patcher.py",
+        {in_the_loop: "        new.acquire()\n", before_it: "    gc.collect()\n" + before_it},
+    )
+
+
+def _plug_by_libvirt(rootfs: Path) -> None:
+    """Let libvirt add an instance's tap to Open vSwitch, and set it up when the switch has it, as before Wallaby.
+
+    Since then os-vif adds the port before libvirt makes its tap, and libvirt sets the tap up while ovs-vswitchd finds it. A
+    datapath in user space reads the tap's flags then and writes them back with one more (lib/netdev-linux.c, update_flags): one
+    tap in some forty that was set up in between is down for good.
+    """
+    line = "        profile.create_port = vif.get('delegate_create', False)\n"
+    _change(rootfs, "nova/network/os_vif_util.py", {line: "        profile.create_port = False\n"})
+
+
+def _change(rootfs: Path, module: str, changes: Mapping[str, str]) -> None:
+    """Change lines of a Python module of the image, unless this release of it does not have each of them once.
+
+    Args:
+        rootfs: the image's root.
+        module: its path below ``dist-packages``.
+        changes: lines as they become, by what they are.
+    """
+    inside = f"usr/lib/python3/dist-packages/{module}"
+    text = (rootfs / inside).read_text(encoding="utf-8")
+    if any(text.count(old) != 1 for old in changes):
+        return
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (rootfs / inside).write_text(text, encoding="utf-8")
+    run(["chroot", str(rootfs), "python3", "-m", "py_compile", f"/{inside}"])
 
 
 def _prune(keep: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import openstack.exceptions
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
@@ -241,7 +241,8 @@ class StartInstance(Step):
             f"the ports of {self._label} are up",
             self._window.site.limits.start_seconds,
             lambda: self._missing(ports, server.compute_host),
-            remedy="see ovn-controller's log on its hypervisor, and openstack port show",
+            remedy="see ovn-controller's log on its hypervisor, and openstack port show; where a link is down, "
+            f"openstack server reboot --hard {self._id}",
             every=2.0,
         )
         proof = [
@@ -265,30 +266,42 @@ class StartInstance(Step):
                 return f"port {port_id} is bound on {south.host_of(port_id)}, the instance runs on {host}"
         plugged = plugged_ports(
             self._window.fleet[host].check(
-                "ovs-vsctl", "--timeout=10", "--format=json", "--columns=external_ids,admin_state", "find", "Interface"
+                "ovs-vsctl",
+                "--timeout=10",
+                "--format=json",
+                "--columns=name,external_ids,admin_state",
+                "find",
+                "Interface",
             )
         )
         for port_id in ports:
             if port_id not in plugged:
                 return f"port {port_id} is not plugged into br-int on {host}"
-            if plugged[port_id] == "down":
-                return f"the link of port {port_id} is down on {host}"
+            if plugged[port_id].state == "down":
+                return f"the link of port {port_id}, {plugged[port_id].interface}, is down on {host}"
         return None
 
 
-def plugged_ports(interfaces: str) -> dict[str, str | None]:
-    """The state (``up``, ``down``; None while it is not known) of Neutron's ports in Open vSwitch, by id.
+class Plugged(NamedTuple):
+    """A port in Open vSwitch: its interface, and ``up`` or ``down``; None while that is not known."""
+
+    interface: str
+    state: str | None
+
+
+def plugged_ports(interfaces: str) -> dict[str, Plugged]:
+    """Neutron's ports in Open vSwitch, by id.
 
     Args:
-        interfaces: ``external_ids`` and ``admin_state`` of its table Interface, as ``ovs-vsctl --format=json`` prints them: what
-            is not there is ``["set", []]`` (RFC 7047, 5.1).
+        interfaces: ``name``, ``external_ids`` and ``admin_state`` of its table Interface, as ``ovs-vsctl --format=json`` prints
+            them: what is not there is ``["set", []]`` (RFC 7047, 5.1).
     """
-    states: dict[str, str | None] = {}
-    for external_ids, admin_state in json.loads(interfaces)["data"]:
+    ports: dict[str, Plugged] = {}
+    for name, external_ids, admin_state in json.loads(interfaces)["data"]:
         port_id = dict(external_ids[1]).get("iface-id")
         if port_id is not None:
-            states[port_id] = admin_state if isinstance(admin_state, str) else None
-    return states
+            ports[port_id] = Plugged(name, admin_state if isinstance(admin_state, str) else None)
+    return ports
 
 
 class EverythingAnswers(Step):

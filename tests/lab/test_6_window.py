@@ -371,6 +371,18 @@ def test_outages_are_measured(migrated: PhaseRun) -> None:
         assert name in page
 
 
+def test_libvirt_waited_for_the_switch_with_each_instance(lab: Lab, migrated: PhaseRun) -> None:
+    """Where os-vif adds the port, a tap may be down for good: lab/image.py, _plug_by_libvirt."""
+    assert migrated.returncode == 0
+    plugged = [
+        line.split()[1:3]
+        for name in ("compute1", "compute2")
+        for instance in lab.ssh(name, "sudo", "virsh", "list", "--name").stdout.split()
+        for line in lab.ssh(name, "sudo", "virsh", "domiflist", instance).stdout.strip().splitlines()[2:]
+    ]
+    assert plugged == [["bridge", "br-int"]] * 6
+
+
 def test_run_again_it_does_nothing(lab: Lab, migrated: PhaseRun) -> None:
     assert migrated.returncode == 0
     state = database(lab), api_state(lab)
