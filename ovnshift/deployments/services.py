@@ -29,6 +29,10 @@ class Services(Protocol):
         """What OVN runs on a chassis."""
 
     @property
+    def configured(self) -> tuple[str, ...]:
+        """What runs on chassis and hypervisors by files that a deployer changes for OVN."""
+
+    @property
     def switch(self) -> tuple[str, ...]:
         """Open vSwitch."""
 
@@ -46,6 +50,12 @@ class Services(Protocol):
 
 
 # Names of Debian, Ubuntu and RDO.
+_CONFIGURED = (
+    "neutron-ovn-metadata-agent.service",
+    "neutron-ovn-agent.service",
+    "nova-compute.service",
+    "openstack-nova-compute.service",
+)
 _SWITCH = ("openvswitch-switch.service", "openvswitch.service")
 _CENTRAL = (
     "ovn-central.service",
@@ -71,6 +81,7 @@ class Units:
     agents: tuple[str, ...]
     api: tuple[str, ...]
     chassis: tuple[str, ...]
+    configured: tuple[str, ...] = _CONFIGURED
     switch: tuple[str, ...] = _SWITCH
     central: tuple[str, ...] = _CENTRAL
     of_agents: Mapping[str, str] = field(default_factory=lambda: dict(_OF_AGENTS))
@@ -114,6 +125,7 @@ DEVSTACK = Units(
         "ovn-controller.service",
         "ovn-host.service",
     ),
+    ("devstack@q-ovn-metadata-agent.service", "devstack@q-ovn-agent.service", "devstack@n-cpu.service"),
     ("devstack@ovs-vswitchd.service", "devstack@ovsdb-server.service", *_SWITCH),
     ("devstack@ovn-northd.service", *_CENTRAL),
     of_agents={

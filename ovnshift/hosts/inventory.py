@@ -32,10 +32,11 @@ class Link(_Value):
 
 
 class Unit(_Value):
-    """A systemd unit: ActiveState and UnitFileState."""
+    """A systemd unit: ActiveState, UnitFileState, and files of its configuration that were changed after it had been started."""
 
     active: str
     enabled: str
+    changed_since: tuple[str, ...] = ()
 
 
 class HostInventory(_Value):

@@ -10,6 +10,7 @@ from ovnshift.connectivity.underlay import measure as measure_underlay
 from ovnshift.connectivity.underlay import tunnel_addresses
 from ovnshift.deployments import commands
 from ovnshift.errors import OvnshiftError
+from ovnshift.hosts.inventory import look
 from ovnshift.hosts.units import unit_states
 from ovnshift.migration.networks import carried_by_underlay, mtu_on_geneve, overhead_of_geneve
 from ovnshift.migration.window import Window, wait_until
@@ -40,7 +41,12 @@ class DeployOvn(Step):
         self._record = window.evidence / "deploy.json"
 
     def plan(self) -> list[str]:
-        return [*map(str, self._window.deployer.commands()), f"its output goes to {self._log}"]
+        units = ", ".join(self._window.services.configured)
+        return [
+            *map(str, self._window.deployer.commands()),
+            f"its output goes to {self._log}",
+            f"hypervisors and chassis: systemctl restart what was started before its configuration was changed, of {units}",
+        ]
 
     def find(self) -> dict[str, dict[str, dict[str, str]]]:
         """Units of Open vSwitch and OVN that there are already, by host: the way back leaves them as they were."""
@@ -67,7 +73,40 @@ class DeployOvn(Step):
         del found
         with commands.ansible_home() as home:
             recap = commands.run(self._window.deployer.commands(), self._window.site, self._log, home, self._window.say)
-        files.write_document(self._record, "deployment", VERSION, {"inputs": self._inputs(), "recap": recap})
+        restarted = self._take_up_configuration()
+        record = {"inputs": self._inputs(), "recap": recap, "restarted": restarted}
+        files.write_document(self._record, "deployment", VERSION, record)
+
+    def _take_up_configuration(self) -> list[str]:
+        """Restart what still runs with the configuration of before; what that was.
+
+        A playbook that fails on a host, or is killed, does not run its handlers there, and finds nothing changed the next time.
+        """
+        window = self._window
+        units = window.services.configured
+        hosts = dict.fromkeys([*window.site.group("compute"), *window.chassis])
+        found = window.fleet.every(hosts, lambda host: look(host, disks=(), domains=False, units=units).units)
+        older = {
+            host: [name for name, unit in of_host.items() if unit.active == "active" and unit.changed_since]
+            for host, of_host in found.items()
+        }
+        older = {host: names for host, names in older.items() if names}
+        seconds = window.site.limits.settle_seconds
+        window.fleet.every(
+            older, lambda host: host.check("systemctl", "restart", "--", *older[host.name], seconds=seconds)
+        )
+        states = window.fleet.every(older, lambda host: unit_states(host, older[host.name]))
+        off = [
+            f"{name} on {host} is {state['active']}"
+            for host, of_host in states.items()
+            for name, state in of_host.items()
+            if state["active"] != "active"
+        ]
+        if off:
+            raise NotReady(
+                Finding("services don't start with their configuration", tuple(off), "systemctl status says why")
+            )
+        return [f"{name} on {host}" for host, names in older.items() for name in names]
 
     def prove(self) -> list[str]:
         """By OVN's databases, by each host's switch, and by packets between the tunnel addresses."""
@@ -96,7 +135,9 @@ class DeployOvn(Step):
                 Finding(f"{size} bytes don't pass between tunnel addresses", tuple(lost), "see the underlay")
             )
         count = len(window.chassis)
+        restarted = files.read_document(self._record, "deployment", VERSION).get("restarted", [])
         return [
+            *(f"restarted, since its configuration was newer: {each}" for each in restarted),
             f"{count} chassis by their own names, with Geneve and their bridges",
             f"{count * (count - 1)} tunnels; packets of {size} bytes pass between all tunnel addresses",
         ]

@@ -54,6 +54,20 @@ def test_every_host_has_its_agents(topology: Topology, site: Site, check: Check)
         check.note(f"{len(topology.agents_of(name))} of {name}: {', '.join(a.host for a in topology.agents_of(name))}")
 
 
+def test_services_run_with_their_configuration(inventories: Inventories, check: Check) -> None:
+    """No agent was started before its configuration was last changed: the window and the way back start it with what is there."""
+    check.warn_of(
+        [
+            f"{name} on {host}: {', '.join(unit.changed_since)}"
+            for host, inventory in inventories.found.items()
+            for name, unit in inventory.units.items()
+            if unit.active == "active" and unit.changed_since
+        ],
+        "services run with an older configuration than the one that the window, or the way back, will start them with",
+        remedy="restart them before the window, one host after the other, and run this again: it is measured with it then",
+    )
+
+
 def test_host_names_agree(topology: Topology, inventories: Inventories, site: Site, check: Check) -> None:
     """Nova, Neutron and Open vSwitch call each host by the same name; else its ports would stay unbound on OVN."""
     agents = {agent.host for agent in topology.agents}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -84,15 +86,58 @@ def free(path: Path) -> int:
     return shutil.disk_usage(path).free // 1000000
 
 
-def units(names: list[str]) -> dict[str, dict[str, str]]:
-    """State of systemd units that exist."""
-    found = {}
+def units(names: list[str]) -> dict[str, dict[str, Any]]:
+    """State of systemd units that exist, with files of their configuration that were changed after they had been started."""
+    found: dict[str, dict[str, Any]] = {}
     for name in names:
-        text = output("systemctl", "show", "--property=LoadState,ActiveState,UnitFileState", name)
+        text = output("systemctl", "show", "--property=LoadState,ActiveState,UnitFileState,MainPID", name)
         values = dict(line.split("=", 1) for line in (text or "").splitlines() if "=" in line)
         if values.get("LoadState") not in (None, "not-found"):
-            found[name] = {"active": values.get("ActiveState", ""), "enabled": values.get("UnitFileState", "")}
+            found[name] = {
+                "active": values.get("ActiveState", ""),
+                "enabled": values.get("UnitFileState", ""),
+                "changed_since": changed_since_start(values.get("MainPID", "0")),
+            }
     return found
+
+
+def changed_since_start(pid: str) -> list[str]:
+    """Files of a process' configuration that were changed after it had been started; none where it has gone."""
+    process = Path("/proc") / pid
+    try:
+        words = process.joinpath("cmdline").read_bytes().decode("utf-8", "replace").replace("\0", " ")
+        # Of a name in brackets, which may have spaces in it, and fields 3 and on (proc(5)).
+        ticks = int(process.joinpath("stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    except OSError:
+        return []
+    now = time.time()
+    started = now - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    # What is of the future was put there with another machine's clock.
+    return sorted(str(path) for path in configuration(words) if started < modified(path) <= now)
+
+
+def modified(path: Path) -> float:
+    """When a file was changed, seconds since the epoch; 0 where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def configuration(command: str) -> set[Path]:
+    """The files that an OpenStack service reads, by its command line: what it names, else where oslo.config looks by itself.
+
+    setproctitle puts a name before the command line, and the latter in brackets.
+    """
+    files = {Path(each) for each in re.findall(r"--config-file[= ]([^\s)]+)", command)}
+    directories = {Path(each) for each in re.findall(r"--config-dir[= ]([^\s)]+)", command)}
+    program = re.search(r"[^\s(]*/((?:nova|neutron)-[a-z][a-z0-9-]*)(?=[\s)]|$)", command)
+    if program:
+        project = program.group(1).split("-")[0]
+        names = (project, program.group(1))
+        files = files or {Path("/etc", project, name + ".conf") for name in names}
+        directories = directories or {Path("/etc", project, name + ".conf.d") for name in names}
+    return files | {path for directory in directories for path in directory.glob("*.conf")}
 
 
 def foreign_runs() -> list[str]:
@@ -160,4 +205,5 @@ def main() -> None:
     print(json.dumps(report))
 
 
-main()
+if __name__ == "__main__":
+    main()
