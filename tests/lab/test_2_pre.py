@@ -25,6 +25,7 @@ from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
 CHANGE = "TEST-pre"
 # As keepalived gives the HA interface of its master one (lib/neutron/ha_confs); 1 to a few are its own there.
 SECOND_MASTER = "169.254.0.250/24"
+CHANGED_SINCE = "/etc/neutron/dhcp_agent.ini"
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def wait_until(what: Callable[[], bool], seconds: float) -> None:
 
 @pytest.fixture(scope="class")
 def broken(lab: Lab, green: PhaseRun) -> Iterator[PhaseRun]:
-    """Six things broken at once, each of which has checks of its own."""
+    """Seven things broken at once, each of which has checks of its own."""
     assert green.returncode == 0
     admin, demo = lab.cloud(), lab.cloud("demo")
     undo: list[Callable[[], object]] = []
@@ -196,6 +197,10 @@ def break_things(lab: Lab, admin: Connection, demo: Connection, undo: list[Calla
     (device,) = [link["ifname"] for link in links if link["ifname"].startswith("ha-")]
     assert lab.ssh(standby, *namespace, "address", "add", SECOND_MASTER, "dev", device).returncode == 0
     undo.append(lambda: lab.ssh(standby, *namespace, "address", "del", SECOND_MASTER, "dev", device))
+    # An agent whose configuration was changed since it was started
+    changed = lab.ssh("infra2", "sudo", "stat", "--format=@%Y", CHANGED_SINCE).stdout.strip()
+    assert lab.ssh("infra2", "sudo", "touch", CHANGED_SINCE).returncode == 0
+    undo.append(lambda: lab.ssh("infra2", "sudo", "touch", f"--date={changed}", CHANGED_SINCE))
 
     def settled() -> bool:
         dead = [agent for agent in admin.network.agents(host="infra3") if not agent.is_alive]
@@ -230,6 +235,11 @@ class TestBroken:
         assert all(name in red["test_closed_ports_are_closed"] for name in ("vm-web1", "vm-app2", "8080"))
         for name, message in red.items():
             assert "remedy: " in message, name
+
+    def test_configuration_that_no_agent_has_read_is_warned_of(self, green: PhaseRun, broken: PhaseRun) -> None:
+        assert "run with an older configuration" not in green.output
+        assert "run with an older configuration" in broken.output
+        assert f"neutron-dhcp-agent.service on infra2: {CHANGED_SINCE}" in broken.output
 
     def test_the_older_baseline_is_kept(self, broken: PhaseRun, baseline: baselines.Baseline) -> None:
         kept = list(broken.reports.glob("baseline-*.json"))
