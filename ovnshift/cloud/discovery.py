@@ -29,6 +29,7 @@ PAGE = 500
 # neutron_lib.api.definitions.l3_agent_scheduler
 SCHEDULER = "l3_agent_scheduler"
 METERING = "metering"
+QOS = "qos"
 API_SECONDS = 60
 ATTEMPTS = 4
 
@@ -235,6 +236,7 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
     # With OVN nobody can be asked for an agent's routers, while LinuxBridge's agents are still listed.
     scheduled = SCHEDULER in extensions
     metering = every("metering labels", network.metering_labels) if METERING in extensions else []
+    policies = every("QoS policies", lambda: network.qos_policies(limit=PAGE)) if QOS in extensions else []
     l3_agents = [agent for agent in found["agents"] if agent.agent_type == topology.AGENT_L3 and scheduled]
     hosted = {}
     for agent in l3_agents:
@@ -251,6 +253,7 @@ def discover(connection: Connection, name: str, progress: Callable[[str], None] 
         routers=tuple(_router(each) for each in found["routers"]),
         floating_ips=tuple(floating_ip_of(each) for each in found["floating IPs"]),
         security_groups=tuple(_security_group(each) for each in found["security groups"]),
+        qos_policies=tuple(_qos_policy(each) for each in policies),
         instances=tuple(_instance(each, images) for each in found["instances"]),
         agents=tuple(_agent(each) for each in found["agents"]),
         hypervisors=tuple(_hypervisor(each) for each in found["hypervisors"]),
@@ -297,6 +300,7 @@ def _network(each: Any) -> topology.Network:
         ),
         subnet_ids=tuple(each.subnet_ids or ()),
         availability_zones=tuple(each.availability_zone_hints or ()),
+        qos_policy_id=each.qos_policy_id,
     )
 
 
@@ -337,6 +341,7 @@ def port_of(each: Any) -> topology.Port:
         vnic_type=each.binding_vnic_type or "normal",
         vif_details=each.binding_vif_details or {},
         profile=each.binding_profile or {},
+        qos_policy_id=each.qos_policy_id,
     )
 
 
@@ -355,6 +360,7 @@ def _router(each: Any) -> topology.Router:
         external_addresses=tuple(fixed["ip_address"] for fixed in gateway.get("external_fixed_ips", ())),
         snat=bool(gateway.get("enable_snat", True)),
         availability_zone_hints=tuple(each.availability_zone_hints or ()),
+        qos_policy_id=gateway.get("qos_policy_id"),
     )
 
 
@@ -371,6 +377,16 @@ def floating_ip_of(each: Any) -> topology.FloatingIp:
         router_id=each.router_id,
         status=each.status or "",
         port_forwardings=len(getattr(each, "port_forwardings", None) or ()),
+        qos_policy_id=each.qos_policy_id,
+    )
+
+
+def _qos_policy(each: Any) -> topology.QosPolicy:
+    return topology.QosPolicy(
+        id=each.id,
+        name=each.name or "",
+        description=each.description or "",
+        rules=tuple(rule["type"] for rule in each.rules or ()),
     )
 
 

@@ -65,6 +65,7 @@ class Network(_Value):
     segments: tuple[Segment, ...] = ()
     subnet_ids: tuple[str, ...] = ()
     availability_zones: tuple[str, ...] = ()
+    qos_policy_id: str | None = None
 
     @property
     def tunnelled(self) -> bool:
@@ -128,6 +129,7 @@ class Port(_Value):
     vnic_type: str = "normal"
     vif_details: dict[str, Any] = {}
     profile: dict[str, Any] = {}
+    qos_policy_id: str | None = None
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -141,7 +143,7 @@ class Port(_Value):
 
 
 class Router(_Value):
-    """A router."""
+    """A router; ``qos_policy_id`` is its gateway's."""
 
     project_id: str
     status: str
@@ -153,6 +155,7 @@ class Router(_Value):
     external_addresses: tuple[str, ...] = ()
     snat: bool = True
     availability_zone_hints: tuple[str, ...] = ()
+    qos_policy_id: str | None = None
 
 
 class FloatingIp(_Value):
@@ -166,6 +169,14 @@ class FloatingIp(_Value):
     router_id: str | None = None
     status: str = ""
     port_forwardings: int = 0
+    qos_policy_id: str | None = None
+
+
+class QosPolicy(_Value):
+    """A QoS policy, with the kinds of its rules ("bandwidth_limit")."""
+
+    description: str = ""
+    rules: tuple[str, ...] = ()
 
 
 class Rule(_Value):
@@ -247,6 +258,7 @@ class Topology(BaseModel):
     routers: tuple[Router, ...] = ()
     floating_ips: tuple[FloatingIp, ...] = ()
     security_groups: tuple[SecurityGroup, ...] = ()
+    qos_policies: tuple[QosPolicy, ...] = ()
     instances: tuple[Instance, ...] = ()
     agents: tuple[Agent, ...] = ()
     hypervisors: tuple[Hypervisor, ...] = ()

@@ -43,6 +43,7 @@ NORTH_TABLES = (
     "NAT",
     "NB_Global",
     "Port_Group",
+    "QoS",
 )
 SOUTH_TABLES = ("Chassis", "Chassis_Private", "Encap", "Port_Binding")
 RULE_KEY = "neutron:security_group_rule_id"
@@ -88,6 +89,7 @@ def northbound(site: Site) -> North:
                 )
                 for group in tables["Port_Group"].rows.values()
             },
+            limits=tuple(dict(each.external_ids) for each in tables["QoS"].rows.values()),
             number=max((each.nb_cfg for each in tables["NB_Global"].rows.values()), default=0),
             dhcp_options={
                 str(each.uuid): DhcpOptions(str(each.uuid), each.cidr, dict(each.options), dict(each.external_ids))

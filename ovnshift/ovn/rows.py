@@ -66,7 +66,11 @@ class DhcpOptions:
 
 @dataclass(frozen=True)
 class North:
-    """The northbound database. Switches and routers: name → external_ids. ``number``: of its last change (NB_Global.nb_cfg)."""
+    """The northbound database.
+
+    Switches and routers: name → external_ids. ``limits``: external_ids of its table QoS. ``number``: of its last change
+    (NB_Global.nb_cfg).
+    """
 
     switches: Mapping[str, Mapping[str, str]]
     switch_ports: Mapping[str, SwitchPort]
@@ -76,6 +80,7 @@ class North:
     port_groups: Mapping[str, PortGroup]
     dhcp_options: Mapping[str, DhcpOptions]
     number: int = 0
+    limits: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

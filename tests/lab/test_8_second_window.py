@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from lab import blueprint, conditions, host, layout
 from ovnshift.connectivity import outage
-from ovnshift.journal import entries_of
+from ovnshift.journal import State, entries_of
 from tests.lab import faults
 from tests.lab.conftest import SITE, Lab
 from tests.lab.faults import Fault, later, shell
@@ -100,6 +100,16 @@ def name_hostile_things(lab: Lab) -> None:
     cloud.network.create_port(name=name, network_id=made.id, security_group_ids=[group.id])
 
 
+def limit_what_the_sync_leaves_out(lab: Lab) -> None:
+    """The external network gets a QoS policy, and floating IPs and gateways have it from there."""
+    network = lab.cloud().network
+    policy = network.create_qos_policy(name=f"{HOSTILE}{FORGED}", description="of the external network")
+    for direction in ("egress", "ingress"):
+        network.create_qos_bandwidth_limit_rule(policy.id, max_kbps=100_000, direction=direction)
+    external = network.find_network(blueprint.FLOATING_NETWORK, ignore_missing=False)
+    network.update_network(external.id, qos_policy_id=policy.id)
+
+
 def deployers_files() -> dict[str, tuple[bytes, int]]:
     """What the deploy host's directory holds, with permissions."""
     return {
@@ -124,6 +134,7 @@ def ready(lab: Lab, untouched: dict[str, tuple[bytes, int]]) -> Path:
     """A LinuxBridge cloud with a fresh baseline, and the deployer's files staged."""
     assert untouched
     name_hostile_things(lab)
+    limit_what_the_sync_leaves_out(lab)
     shutil.rmtree(REPORTS / CHANGE, ignore_errors=True)
     run = run_phase("-m", "stage", change=CHANGE)
     assert run.returncode == 0, run.summary
@@ -294,6 +305,25 @@ def test_it_comes_to_the_same_end(lab: Lab, ready: Path, monkeypatch: pytest.Mon
     for name, units in hosts_units(lab).items():
         assert ("ovn-controller.service" in units) == (name in lab_site()["groups"]["chassis"]), name
         assert "neutron-linuxbridge-agent.service" not in units, name
+
+
+def test_limits_that_the_sync_leaves_out_are_in_ovn(lab: Lab, ready: Path) -> None:
+    (entry,) = [each for each in entries_of(ready / "journal.sqlite") if each.step.endswith("/limits")]
+    assert entry.state is State.DONE, "the sync leaves nothing out any more: so much the better"
+    network = lab.cloud().network
+    wanted = {each.id for each in (*network.ips(), *network.routers()) if each.name != f"{HOSTILE}{FORGED}"}
+    command = (
+        "sudo",
+        "ovn-nbctl",
+        "--db=tcp:198.18.0.11:6641",
+        "--format=json",
+        "--columns=external_ids",
+        "list",
+        "QoS",
+    )
+    rows = json.loads(lab.ssh("infra1", *command).stdout)["data"]
+    assert {value for ((_, ids),) in rows for _, value in ids} == wanted
+    assert len(rows) == 2 * len(wanted), "each in both directions"
 
 
 def test_runs_that_were_killed_leave_nothing_here(ready: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fixtures.window import Run
 from ovnshift.migration.agents import FORGET, CleanHost, DeleteDhcpPorts, DeleteHaNetworks, ForgetAgents
+from ovnshift.migration.limits import WriteLimits, limited
 from ovnshift.migration.sync import AGAIN, RepairNorthbound, StructureFits
 from ovnshift.migration.window import Window
 
@@ -35,6 +36,11 @@ def test_hosts_are_still_clean(run: Run, window: Window) -> None:
 def test_the_northbound_database_is_clean(run: Run, window: Window) -> None:
     """The sync finds nothing to do after all that."""
     run(RepairNorthbound(window, chapter=AGAIN, key="repair again"))
+
+
+def test_limits_are_in_ovn(run: Run, window: Window) -> None:
+    """What QoS policies limit is limited by OVN: ports, and floating IPs and gateways too, which the sync leaves out."""
+    run([WriteLimits(window, chapter=AGAIN)] if limited(window.before) else [], what="of the QoS policies")
 
 
 def test_ovn_has_what_neutron_has(run: Run, window: Window) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fixtures.checks import Check
 from ovnshift.cloud import Topology
 from ovnshift.hosts import cleanup
-from ovnshift.migration import name_servers
+from ovnshift.migration import limits, name_servers
 from ovnshift.migration.agents import OLD_AGENTS, belongings, dead_agents
 from ovnshift.migration.deploy import chassis_differences, chassis_that_are_silent, tunnel_differences
 from ovnshift.migration.rows import left_of_the_old_driver
@@ -70,6 +70,16 @@ def test_ovn_has_what_neutron_has(topology: Topology, north: North, south: South
     )
     for line in found.counted:
         check.note(line)
+
+
+def test_limits_are_in_ovn(topology: Topology, north: North, check: Check) -> None:
+    """What QoS policies limit is limited by OVN: ports, floating IPs and gateways."""
+    check.demand_none(
+        [str(each) for each in limits.missing(topology, north)],
+        "things have no limit in OVN",
+        remedy="openstack network qos policy set --description, as it is, POLICY: Neutron writes all of it anew",
+    )
+    check.note(f"{len(limits.limited(topology))} ports, floating IPs and gateways have a QoS policy")
 
 
 def test_guests_are_given_name_servers(topology: Topology, north: North, check: Check) -> None:
