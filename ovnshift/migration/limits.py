@@ -86,7 +86,7 @@ class WriteLimits(Step):
     def plan(self) -> list[str]:
         policies = {each.policy.id: each.policy.label for each in limited(self._window.before)}
         return [
-            f"openstack network qos policy set --description, as it is, {id_}  # {label}, if the sync has left out of it"
+            f"openstack network qos policy set {id_} --description …, as it is  # {label}, if the sync left some of it out"
             for id_, label in policies.items()
         ]
 
@@ -109,7 +109,7 @@ class WriteLimits(Step):
             "OVN limits what QoS policies limit",
             self._window.site.limits.settle_seconds,
             lambda: "; ".join(map(str, self._missing()[:5])) or None,
-            remedy="see neutron-server's log; openstack network qos policy set --description … makes it write a policy anew",
+            remedy="see neutron-server's log; openstack network qos policy set makes it write a policy anew",
             every=2.0,
         )
         return [f"limits of {len(limited(self._window.discover()))} ports, floating IPs and gateways are in OVN"]

@@ -1,4 +1,4 @@
-"""What the network under the tunnels looks like: the fabric's bridge, and each host's end of it."""
+"""What the network under the tunnels looks like: the fabric's bridge, and each host's end of it; and instances' taps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _LOOKS = (
     ("ip", "-brief", "-4", "address", "show", "to", str(blueprint.TUNNEL)),
     ("ip", "-brief", "link", "show", "eth1"),
     ("ip", "neigh", "show", "to", str(blueprint.TUNNEL)),
+    ("ip", "-brief", "link", "show", "type", "tun"),
 )
 
 
@@ -20,7 +21,7 @@ def _lines(command: list[str]) -> list[str]:
 
 
 def wires() -> str:
-    """Each host's tunnel address, its NIC's MAC, its neighbours there; and which MAC the bridge knows behind which port."""
+    """Each host's tunnel address, NIC, neighbours there and taps; and which MAC the bridge knows behind which port."""
     said = []
     for each in blueprint.HOSTS:
         if each.has_tunnel:

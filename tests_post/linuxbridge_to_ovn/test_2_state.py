@@ -77,7 +77,7 @@ def test_limits_are_in_ovn(topology: Topology, north: North, check: Check) -> No
     check.demand_none(
         [str(each) for each in limits.missing(topology, north)],
         "things have no limit in OVN",
-        remedy="openstack network qos policy set --description, as it is, POLICY: Neutron writes all of it anew",
+        remedy="openstack network qos policy set POLICY --description …, which it has already: Neutron writes all of it anew",
     )
     check.note(f"{len(limits.limited(topology))} ports, floating IPs and gateways have a QoS policy")
 
