@@ -291,7 +291,10 @@ def test_more_neighbours_than_the_kernel_remembers_all_answer_and_are_forgotten(
     answers = sweep(here, *[(address, many.near, "icmp", address, None) for address in MANY], seconds=20)
     assert [id_ for id_, answer in answers.items() if answer["received"] != 2] == []
     assert len(answers) == len(MANY)
-    assert neighbours_of(many.near) == before
+    # The kernel itself may have learnt the far side's link-local address meanwhile.
+    after = neighbours_of(many.near)
+    assert before <= after
+    assert not after & set(MANY)
 
 
 def test_servers_of_more_neighbours_than_the_kernel_remembers_are_all_heard(many: Pair, here: Connection) -> None:
