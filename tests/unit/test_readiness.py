@@ -18,7 +18,7 @@ from ovnshift.site import Site
 from tests.unit import clouds
 from tests.unit.clouds import Seed
 from tests_post.linuxbridge_to_ovn import test_2_state
-from tests_pre.linuxbridge_to_ovn import test_1_means, test_2_services, test_6_afterwards
+from tests_pre.linuxbridge_to_ovn import test_1_means, test_2_services, test_3_networks, test_6_afterwards
 
 
 class Recorded(Check):
@@ -108,6 +108,39 @@ def test_routers_that_join_networks_of_different_mtu_are_named() -> None:
     ]
     assert named(others=1500) == []
     assert named(others=1500, db=9000) == ["rtr-db: db 9000, outside 1500"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "named"),
+    [
+        ((), False),
+        (("10.5.0.50",), False),
+        (("10.5.0.0/24", "10.5.0.50"), False),
+        (("10.5.0.0/24",), True),
+        (("10.5.0.50/32",), True),
+        (("172.25.0.0/24",), False),
+        (("fd00::/64",), False),
+    ],
+)
+def test_addresses_that_are_reserved_and_allowed_by_a_range_only_are_named(
+    pairs: tuple[str, ...], *, named: bool
+) -> None:
+    seed = Seed()
+    gone = seed.instance("vm-gone", {"10.5.0.50": seed.web}, "compute1")
+    topology = seed.topology()
+    reserved = {"device_id": "", "device_owner": "", "host": ""}
+    ports = tuple(
+        each.model_copy(
+            update=reserved
+            if each.device_id == gone.id
+            else {"allowed_address_pairs": pairs if each.addresses == ("10.5.0.121",) else ()}
+        )
+        for each in topology.ports
+    )
+    check = Recorded()
+    test_3_networks.test_shared_addresses_are_allowed_by_themselves(topology.model_copy(update={"ports": ports}), check)
+    assert bool(check.objects) == named
+    assert not named or f"10.5.0.50, allowed by {pairs[0]}" in check.objects[0]
 
 
 def test_subnets_without_dhcp_without_instances_and_with_slaac_ask_no_agent() -> None:

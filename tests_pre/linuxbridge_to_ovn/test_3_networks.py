@@ -225,6 +225,33 @@ def test_nobody_holds_the_metadata_address(topology: Topology, check: Check) -> 
     )
 
 
+def test_shared_addresses_are_allowed_by_themselves(topology: Topology, check: Check) -> None:
+    """No address that a port reserves for instances is allowed to them as part of a range only: OVN would answer for it itself.
+
+    It answers ARP for each address of a port, unless it takes the port for a virtual one; and that it does by allowed address
+    pairs that are this very address, and no prefix (neutron/common/ovn/utils.py, ``get_virtual_port_parents``).
+    """
+    shared = []
+    for reserved in topology.ports:
+        if reserved.device_id or reserved.device_owner or reserved.host:
+            continue
+        for address in reserved.addresses:
+            covering = {
+                pair
+                for port in topology.ports
+                if port.network_id == reserved.network_id and port.id != reserved.id
+                for pair in port.allowed_address_pairs
+                if ipaddress.ip_address(address) in ipaddress.ip_network(pair, strict=False)
+            }
+            if covering and address not in covering:
+                shared.append(f"port {reserved.label}: {address}, allowed by {', '.join(sorted(covering))}")
+    check.warn_of(
+        shared,
+        "addresses will be answered for by OVN with the MAC address of the port that reserves them, so that nobody is reached",
+        remedy="name the address itself beside the range: openstack port set --allowed-address ip-address=ADDRESS PORT",
+    )
+
+
 def test_security_groups_let_dhcp_out(topology: Topology, check: Check) -> None:
     """Security groups let instances ask for an address; LinuxBridge lets DHCP out by itself, OVN does not (LP#1926515)."""
     closed = []
