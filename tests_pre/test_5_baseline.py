@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from fixtures.checks import Check
@@ -9,13 +11,20 @@ from fixtures.connectivity import Recorded
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import CellRecord, Expectation, Kind, Outcome
 from ovnshift.connectivity.comparison import Fate, compare
+from ovnshift.connectivity.silence import BY_GROUPS
 from ovnshift.report.matrix import describe
 
 pytestmark = pytest.mark.pre
+SOME = 10
 
 
 def _shown(records: list[CellRecord]) -> list[str]:
     return [f"{record.cell}\n      {describe(record)}" for record in records]
+
+
+def _some(texts: Iterable[str]) -> str:
+    first, left = sorted(texts)[:SOME], sorted(texts)[SOME:]
+    return "; ".join(first) + (f"; and {len(left)} more" if left else "")
 
 
 def test_cells_are_measured(measured: Baseline, check: Check) -> None:
@@ -24,6 +33,10 @@ def test_cells_are_measured(measured: Baseline, check: Check) -> None:
     check.note(
         f"{len(measured.cells)} cells: " + ", ".join(f"{counts[each]} {each}" for each in Outcome if counts[each])
     )
+    if measured.not_covered:
+        check.note(
+            f"{len(measured.not_covered)} instances and floating IPs have no cell: {_some(measured.not_covered.values())}"
+        )
     missing = measured.with_outcome(Outcome.NOT_MEASURED)
     hard = [each for each in missing if each.cell.kind not in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}]
     check.warn_of(
@@ -45,13 +58,25 @@ def test_instances_are_reached(measured: Baseline, check: Check) -> None:
             [each for each in measured.with_outcome(Outcome.FAILED) if each.cell.expectation is Expectation.REACHED]
         ),
         "of the cells fail before anything was migrated",
-        remedy="mend them, or stop those instances; what fails now can't be told from what the migration breaks",
+        remedy="mend them, or stop those instances; what fails now can't be told from what the migration breaks. Of guests that "
+        "answer no ICMP or SSH on purpose say so: silent = true in [[guests]] of the site file",
+    )
+    silent = measured.with_outcome(Outcome.SILENT)
+    by_groups = sum(each.may_be_silent == BY_GROUPS for each in silent)
+    if by_groups:
+        check.note(f"{by_groups} cells are silent, where security groups let nobody in")
+    check.warn_of(
+        sorted(
+            {f"{each.cell.target.label} at {each.cell.address}" for each in silent if each.may_be_silent != BY_GROUPS}
+        ),
+        "guests that may be silent don't answer everything that they let in, so that less is proved of them",
+        remedy="nothing, if that is known of them: [[guests]] of the site file says silent = true",
     )
 
 
 def test_closed_ports_are_closed(measured: Baseline, check: Check) -> None:
     """What security groups close, is closed: a port that listens inside and that nobody may reach."""
-    closed = [each for each in measured.cells if each.cell.expectation is Expectation.KEPT_OUT]
+    closed = [each for each in measured.cells if each.cell.kind is Kind.CLOSED_PORT]
     check.demand_none(
         _shown([each for each in closed if each.outcome is Outcome.FAILED]),
         "of the ports that must be closed are open",

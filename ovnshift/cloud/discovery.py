@@ -405,6 +405,7 @@ def _security_group(each: Any) -> topology.SecurityGroup:
                 port_max=rule.get("port_range_max"),
                 remote_group_id=rule.get("remote_group_id"),
                 remote_prefix=rule.get("remote_ip_prefix"),
+                remote_address_group_id=rule.get("remote_address_group_id"),
             )
             for rule in each.security_group_rules or ()
         ),

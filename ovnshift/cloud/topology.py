@@ -189,6 +189,7 @@ class Rule(_Value):
     port_max: int | None = None
     remote_group_id: str | None = None
     remote_prefix: str | None = None
+    remote_address_group_id: str | None = None
 
 
 class SecurityGroup(_Value):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ovnshift import files
 from ovnshift.cloud.topology import Topology
-from ovnshift.connectivity.cells import CellRecord, Outcome
+from ovnshift.connectivity.cells import CellRecord, Kind, Outcome
 from ovnshift.connectivity.measure import Sweep
 from ovnshift.connectivity.plan import Plan
 from ovnshift.errors import OvnshiftError
@@ -79,16 +79,23 @@ def assemble(
     begun_at: str,
     ended_at: str,
     without_vantage_afterwards: Mapping[str, str],
+    may_be_silent: Mapping[str, str] | None = None,
 ) -> Baseline:
     """Put sweeps together.
+
+    Args:
+        topology: the cloud.
+        plan: what was measured.
+        sweeps: the measurements.
+        begun_at: UTC, ISO 8601.
+        ended_at: UTC, ISO 8601.
+        without_vantage_afterwards: reasons, by the cells' ids.
+        may_be_silent: reasons, by the cells' ids (:func:`ovnshift.connectivity.silence.reasons`).
 
     Raises:
         OvnshiftError: nothing was measured; that is no baseline.
     """
-    records = tuple(
-        CellRecord(cell=cell, measurements=tuple(sweep.measurements[cell.id] for sweep in sweeps))
-        for cell in plan.cells
-    )
+    records = _records(plan, sweeps, may_be_silent or {})
     if not any(record.outcome is not Outcome.NOT_MEASURED for record in records):
         raise OvnshiftError(
             f"cloud {topology.cloud}",
@@ -113,6 +120,26 @@ def assemble(
         without_vantage_afterwards=dict(without_vantage_afterwards),
         pinned_mtu={label: line for sweep in sweeps for label, line in sweep.pinned_mtu.items()},
         notes=tuple(dict.fromkeys(note for sweep in sweeps for note in sweep.notes)),
+    )
+
+
+def _records(plan: Plan, sweeps: Sequence[Sweep], may_be_silent: Mapping[str, str]) -> tuple[CellRecord, ...]:
+    """Cells with their measurements. Who answers small packets has to answer whole ones."""
+    answering = {
+        (cell.source.id, cell.target.id, cell.address)
+        for cell in plan.cells
+        for sweep in sweeps
+        if cell.kind is Kind.PING and sweep.measurements[cell.id].received
+    }
+    return tuple(
+        CellRecord(
+            cell=cell,
+            measurements=tuple(sweep.measurements[cell.id] for sweep in sweeps),
+            may_be_silent=""
+            if cell.kind is Kind.PING_WHOLE and (cell.source.id, cell.target.id, cell.address) in answering
+            else may_be_silent.get(cell.id, ""),
+        )
+        for cell in plan.cells
     )
 
 

@@ -37,6 +37,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     FLAPPING = "flapping"
     NOT_MEASURED = "not measured"
+    SILENT = "silent"
 
 
 class _Value(BaseModel):
@@ -119,14 +120,20 @@ class Measurement(_Value):
 
 
 class CellRecord(_Value):
-    """A cell with all of its measurements."""
+    """A cell with all of its measurements. ``may_be_silent``: why it need not answer; empty where it has to."""
 
     cell: Cell
     measurements: tuple[Measurement, ...]
+    may_be_silent: str = ""
 
     @property
     def outcome(self) -> Outcome:
-        """Their common outcome; flapping where they differ."""
+        """Their common outcome; flapping where they differ; silent where none passed and none had to."""
+        found = self._measured
+        return Outcome.SILENT if found is Outcome.FAILED and self.may_be_silent else found
+
+    @property
+    def _measured(self) -> Outcome:
         found = {each.outcome for each in self.measurements}
         if not found:
             return Outcome.NOT_MEASURED

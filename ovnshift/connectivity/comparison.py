@@ -9,6 +9,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from ovnshift.cloud.topology import Topology
+from ovnshift.connectivity import silence
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import Cell, CellRecord, Expectation, Kind, Outcome
 from ovnshift.errors import OvnshiftError
@@ -25,6 +26,7 @@ class Fate(StrEnum):
     NEWLY_OPEN = "newly open"
     RECOVERED = "recovered"
     STILL_FAILING = "still failing"
+    STILL_SILENT = "still silent"
     NO_VANTAGE = "no vantage"
     NOT_COMPARABLE = "not comparable"
 
@@ -174,15 +176,26 @@ def _fate(before: CellRecord, after: CellRecord | None, measured: Baseline) -> t
         return Fate.NOT_COMPARABLE, "it was not measured before"
     if is_ is Outcome.NOT_MEASURED:
         return Fate.NO_VANTAGE, detail
+    if was is Outcome.SILENT:
+        return _fate_of_silence(before, after, detail)
     if is_ is Outcome.PASSED:
         return (Fate.KEPT if was is Outcome.PASSED else Fate.RECOVERED), detail
     if was is Outcome.PASSED and before.cell.expectation is Expectation.KEPT_OUT:
         return Fate.NEWLY_OPEN, detail
     if was is Outcome.PASSED and (early := _lost_early(after)):
         return Fate.KEPT, f"{LOST_EARLY}: {early}"
-    if was is Outcome.PASSED or (was is Outcome.FLAPPING and is_ is Outcome.FAILED):
+    if was is Outcome.PASSED or (was is Outcome.FLAPPING and is_ in {Outcome.FAILED, Outcome.SILENT}):
         return Fate.REGRESSED, detail
     return Fate.STILL_FAILING, detail
+
+
+def _fate_of_silence(before: CellRecord, after: CellRecord, detail: str) -> tuple[Fate, str]:
+    """Who was kept out by security groups, and gets in although they are as they were, has found a hole."""
+    if after.outcome in {Outcome.SILENT, Outcome.FAILED}:
+        return Fate.STILL_SILENT, before.may_be_silent
+    if before.may_be_silent == after.may_be_silent == silence.BY_GROUPS:
+        return Fate.NEWLY_OPEN, f"it answers, and {after.may_be_silent}"
+    return Fate.RECOVERED, detail
 
 
 def _lost_early(record: CellRecord) -> str:

@@ -31,7 +31,7 @@ class Plan:
     Attributes:
         cells: all of them, each once.
         left_out: how many pairs of guests were left out of the sample.
-        not_covered: instances that have no cell, with the reason.
+        not_covered: instances and floating IPs that have no cell, by id, with the reason.
     """
 
     cells: tuple[Cell, ...]
@@ -76,6 +76,9 @@ def make(topology: Topology, site: Site) -> Plan:
         cells += _from_console(topology, place)
     for floating_ip in topology.floating_ips:
         cells += _to_floating_ip(topology, site, floating_ip, places)
+        port = topology.port.get(floating_ip.port_id or "")
+        if port and port.of_instance and topology.instance_behind(floating_ip) is None:
+            not_covered[floating_ip.id] = f"floating IP {floating_ip.address} leads to no instance that runs"
     unique = {cell.id: cell for cell in cells}
     return Plan(tuple(unique.values()), left_out, not_covered)
 
@@ -313,10 +316,11 @@ def _from_console(topology: Topology, place: _Place) -> list[Cell]:
 
 
 def _to_floating_ip(topology: Topology, site: Site, floating_ip: FloatingIp, places: Iterable[_Place]) -> list[Cell]:
+    """Of an instance that runs, all; of an address that instances have among them (VRRP), ICMP."""
+    port = topology.port.get(floating_ip.port_id or "")
     instance = topology.instance_behind(floating_ip)
-    if instance is None or site.outside.host is None:
+    if port is None or site.outside.host is None or (instance is None and port.of_instance):
         return []
-    place = next((each for each in places if each.instance.id == instance.id), None)
     ping = Cell(
         kind=Kind.PING,
         source=Endpoint(kind="outside", id=site.outside.host, name=site.outside.host),
@@ -325,6 +329,9 @@ def _to_floating_ip(topology: Topology, site: Site, floating_ip: FloatingIp, pla
         routed=True,
         via=(floating_ip.network_id, floating_ip.router_id or ""),
     )
+    if instance is None:
+        return [ping]
+    place = next((each for each in places if each.instance.id == instance.id), None)
     return [ping, ping.model_copy(update={"kind": Kind.SSH, "port": 22}), *_closed_port(ping, place)]
 
 

@@ -21,6 +21,7 @@ SYMBOLS = {
     Outcome.FAILED: ("✗", "not as it should be"),
     Outcome.FLAPPING: ("≈", "flapping: now so, now so"),
     Outcome.NOT_MEASURED: ("?", "could not be measured"),
+    Outcome.SILENT: ("○", "silent, and need not answer"),
 }
 # The worst first.
 FATES = {
@@ -31,9 +32,12 @@ FATES = {
     Fate.NOT_COMPARABLE: "≠",
     Fate.RECOVERED: "▲",
     Fate.KEPT: "✓",
+    Fate.STILL_SILENT: "○",
 }
+QUIET = frozenset({Fate.KEPT, Fate.STILL_SILENT})
 GONE = "·"
-_WORST = (Outcome.FAILED, Outcome.FLAPPING, Outcome.NOT_MEASURED, Outcome.PASSED)
+# Who answers something is not silent.
+_WORST = (Outcome.FAILED, Outcome.FLAPPING, Outcome.NOT_MEASURED, Outcome.PASSED, Outcome.SILENT)
 _WORST_FATE = tuple(FATES)
 _ORDER = ("network", "instance", "floating IP", "outside", "metadata service")
 _REST = ("namespaces", "instances", "floating IPs", "outside", "metadata service")
@@ -77,7 +81,7 @@ class Change:
     @property
     def mark(self) -> str:
         """What became of them as a symbol; none where nothing did."""
-        return "" if self.fate is Fate.KEPT else FATES[self.fate]
+        return "" if self.fate in QUIET else FATES[self.fate]
 
     @property
     def halves(self) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -201,7 +205,7 @@ def _square(records: Sequence[CellRecord]) -> Square:
 def _change(compared: Sequence[Compared]) -> Change:
     was, is_ = {each.before.outcome for each in compared}, {each.after.outcome for each in compared if each.after}
     ordered = sorted(compared, key=lambda each: _WORST_FATE.index(each.fate))
-    changed = [each for each in ordered if each.fate is not Fate.KEPT]
+    changed = [each for each in ordered if each.fate not in QUIET]
     return Change(
         before=next(outcome for outcome in _WORST if outcome in was),
         after=next((outcome for outcome in _WORST if outcome in is_), None),
@@ -225,6 +229,8 @@ def describe(record: CellRecord) -> str:
         text += f", {last.rtt_avg:.1f} ms"
     if last.detail:
         text += f": {last.detail}"
+    if record.outcome is Outcome.SILENT:
+        text += f"; {record.may_be_silent}"
     return f"{text} (from {last.vantage})" if last.vantage else text
 
 

@@ -124,13 +124,17 @@ def compared(
     named = {group.cause for group in comparison.groups}
     others = [piece for cause, pieces in evidence.items() if cause not in named for piece in pieces]
     known = {each.cell.id for each in comparison.cells}
-    unheard = [record for record in after.cells if record.cell.id not in known and record.outcome is not Outcome.PASSED]
+    unheard = [
+        record
+        for record in after.cells
+        if record.cell.id not in known and record.outcome not in {Outcome.PASSED, Outcome.SILENT}
+    ]
     total = len(comparison.cells)
     if not total:
         said = "There is nothing to compare: the baseline has no cells."
     elif worse:
         said = f"{worse:,} of {counted(total, 'cell')} got worse, by {counted(len(comparison.groups), 'cause')}."
-    elif counts[Fate.KEPT] == total:
+    elif counts[Fate.KEPT] + counts[Fate.STILL_SILENT] == total:
         said = f"No cell got worse: all {total:,} are as they were before."
     else:
         said = f"No cell got worse: {counts[Fate.KEPT]:,} of {total:,} are as they were before."

@@ -159,6 +159,7 @@ class Guest(_Section):
     key: ExistingFile | None = None
     closed_port: int | None = Field(default=None, ge=1, le=65535)
     dhcp: bool = True
+    silent: bool = False
 
     @model_validator(mode="after")
     def _can_log_in(self) -> Guest:

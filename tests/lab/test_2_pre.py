@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from lab import blueprint
 from ovnshift.connectivity import baseline as baselines
 from ovnshift.connectivity.cells import Cell, Kind, Outcome
+from ovnshift.connectivity.silence import JUDGED
 from ovnshift.hosts.programs import BOOTSTRAP
 from tests.lab.conftest import SITE, Lab
 from tests.lab.phase_runs import REPORTS, PhaseRun, run_phase
@@ -245,6 +246,37 @@ class TestBroken:
         kept = list(broken.reports.glob("baseline-*.json"))
         assert len(kept) == 1
         assert baselines.read(kept[0]) == baseline
+
+
+def test_whom_security_groups_keep_out_need_not_answer(lab: Lab, tmp_path: Path) -> None:
+    """One of six machines lets nobody in any more, and nobody may log in to it."""
+    demo = lab.cloud("demo")
+    server = demo.compute.find_server("vm-app2", ignore_missing=False)
+    (port,) = demo.network.ports(device_id=server.id)
+    group = demo.network.create_security_group(name="nobody gets in")
+    (address,) = [each["ip_address"] for each in port.fixed_ips]
+    ping = ("sudo", "ip", "netns", "exec", lab.namespace_of("app"), "ping", "-c", "1", "-W", "1", address)
+    entry = '[[guests]]\ninstance = "vm-app2"\nlogin = false\n\n[[guests]]\n'
+    site = changed_site(tmp_path, ("[[guests]]\n", entry))
+    try:
+        demo.network.update_port(port, security_group_ids=[group.id])
+        wait_until(lambda: lab.ssh("infra1", *ping).returncode != 0, 60)
+        run = run_phase("-m", "pre", f"--site={site}", change=f"{CHANGE}-silent")
+    finally:
+        demo.network.update_port(port, security_group_ids=port.security_group_ids)
+        demo.network.delete_security_group(group)
+    found = baselines.read(run.reports / "baseline.json")
+    shutil.rmtree(run.reports)
+    assert run.returncode == 0, run.output
+    assert "READY" in run.output
+    silent = {record.cell.id for record in found.with_outcome(Outcome.SILENT)}
+    to_it = {
+        record.cell.id for record in found.cells if record.cell.target.id == server.id and record.cell.kind in JUDGED
+    }
+    assert silent == to_it
+    assert {record.outcome for record in found.cells if record.cell.id not in silent} == {Outcome.PASSED}
+    assert f"{len(silent)} cells are silent, where security groups let nobody in" in run.output
+    wait_until(lambda: lab.ssh("infra1", *ping).returncode == 0, 60)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 from ovnshift.cloud import Topology
 from ovnshift.connectivity import baseline as baselines
 from ovnshift.connectivity import plan as plans
+from ovnshift.connectivity import silence
 from ovnshift.connectivity.cells import Cell, Expectation, Kind
 from ovnshift.connectivity.plan import Plan, Vantages
 from ovnshift.errors import OvnshiftError
@@ -221,6 +222,23 @@ def test_a_floating_ip_of_an_instance_that_does_not_run_is_not_pinged() -> None:
     seed.floating_ip("192.168.100.9", seed.vlan100, stopped, seed.rtr_web)
     plan = plans.make(seed.topology(), clouds.site(outside=OUTSIDE))
     assert "192.168.100.9" not in {cell.address for cell in plan.cells}
+    (reason,) = (reason for id_, reason in plan.not_covered.items() if id_ != stopped.id)
+    assert reason == "floating IP 192.168.100.9 leads to no instance that runs"
+
+
+def test_a_floating_ip_of_an_address_that_instances_have_among_them_is_pinged_and_need_not_answer() -> None:
+    seed = Seed()
+    owner = seed.instance("vm-gone", {"10.5.0.9": seed.web}, "compute1")
+    seed.floating_ip("192.168.100.9", seed.vlan100, owner, seed.rtr_web)
+    topology = seed.topology()
+    virtual = {"device_owner": "", "device_id": "", "host": ""}
+    ports = tuple(each.model_copy(update=virtual) if each.device_id == owner.id else each for each in topology.ports)
+    topology = topology.model_copy(update={"ports": ports})
+    (cell,) = [
+        each for each in plans.make(topology, clouds.site(outside=OUTSIDE)).cells if each.address == "192.168.100.9"
+    ]
+    assert cell.kind is Kind.PING
+    assert silence.reasons(topology, clouds.site(), [cell]) == {cell.id: silence.NOBODYS}
 
 
 @pytest.mark.parametrize("cloud", [Builder(), Builder("with networks")])

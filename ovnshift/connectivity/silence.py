@@ -1,0 +1,137 @@
+"""Who may be silent: whom security groups keep out, and guests of whom the site file says so.
+
+What doesn't answer although its groups let it in has to be looked at before a window; what nobody let in has not. Security groups
+are read as Neutron's drivers do (neutron/agent/linux/openvswitch_firewall/rules.py, neutron/common/ovn/acl.py): a rule that names
+nobody lets everybody in, no rule lets nobody in, and ports without port security have none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from ovnshift.cloud.topology import Port, Rule, Topology
+from ovnshift.connectivity.cells import Cell, Kind
+from ovnshift.site import Guest, Site
+
+BY_GROUPS = "its security groups let nobody from there in"
+NOBODYS = "it is no instance's own, so that nobody has to answer there"
+BY_SITE_FILE = "it may be silent, by the site file"
+JUDGED = frozenset({Kind.PING, Kind.PING_WHOLE, Kind.SSH})
+# What Neutron takes for ICMP of either family (neutron_lib.constants, IP_PROTOCOL_MAP).
+_ICMP = frozenset({"icmp", "1", "icmpv6", "ipv6-icmp", "58"})
+_TCP = frozenset({"tcp", "6"})
+_ECHO_REQUEST = {4: 8, 6: 128}
+
+
+def reasons(topology: Topology, site: Site, cells: Iterable[Cell]) -> dict[str, str]:
+    """Why cells may be silent, by their id; nothing of those that have to answer."""
+    found = {}
+    for cell in cells:
+        if cell.kind not in JUDGED:
+            continue
+        port = _target(topology, cell)
+        if port is not None and not port.of_instance:
+            found[cell.id] = NOBODYS
+        elif not lets_in(topology, cell):
+            found[cell.id] = BY_GROUPS
+        elif (guest := _guest(topology, site, cell)) is not None and guest.silent:
+            found[cell.id] = BY_SITE_FILE
+    return found
+
+
+def lets_in(topology: Topology, cell: Cell) -> bool:
+    """Whether security groups let a cell's packets out at its source and in at its target, for certain.
+
+    Whose address is not known (that of the outside, or behind a router's NAT) is let in by rules for everybody only. A target
+    that is no instance's lets everybody in.
+    """
+    target = _target(topology, cell)
+    sources = _sources(topology, cell)
+    natted = target is None or cell.target.kind == "floating IP" or cell.source.kind == "outside"
+    if target is not None and not _passes(topology, target, "ingress", cell, [] if natted else sources):
+        return False
+    leaving = [each for each in sources if _family(each, cell)] if cell.source.kind == "instance" else []
+    others = [] if natted or target is None else [target]
+    return all(_passes(topology, each, "egress", cell, others) for each in leaving)
+
+
+def _guest(topology: Topology, site: Site, cell: Cell) -> Guest | None:
+    port = _target(topology, cell)
+    instance = topology.instance.get(port.device_id) if port else None
+    if instance is None:
+        return None
+    project = topology.project.get(instance.project_id)
+    return site.guest_for(
+        image=instance.image,
+        project=project.name if project else instance.project_id,
+        instance=instance.name,
+        instance_id=instance.id,
+    )
+
+
+def _target(topology: Topology, cell: Cell) -> Port | None:
+    if cell.target.kind == "floating IP":
+        floating_ip = topology.floating_ip.get(cell.target.id)
+        return topology.port.get(floating_ip.port_id or "") if floating_ip else None
+    if cell.target.kind != "instance":
+        return None
+    ports = topology.ports_of_instance.get(cell.target.id, ())
+    return next((each for each in ports if cell.address in each.addresses), None)
+
+
+def _sources(topology: Topology, cell: Cell) -> list[Port]:
+    """The ports that its packets may come from: of a network's namespace, the agents' and routers' on it."""
+    if cell.source.kind == "instance":
+        return list(topology.ports_of_instance.get(cell.source.id, ()))
+    return [
+        each
+        for each in topology.ports
+        if each.network_id == cell.source.id and each.device_owner.startswith("network:") and each.addresses
+    ]
+
+
+def _version(cell: Cell) -> int:
+    return 6 if ":" in cell.address else 4
+
+
+def _family(port: Port, cell: Cell) -> bool:
+    return any((":" in address) == (":" in cell.address) for address in port.addresses)
+
+
+def _passes(topology: Topology, port: Port, direction: str, cell: Cell, others: list[Port]) -> bool:
+    """Whether one of a port's rules lets a cell's packets pass, whichever of the other ports they come from or go to."""
+    if not port.port_security:
+        return True
+    groups = [topology.security_group[id_] for id_ in port.security_group_ids if id_ in topology.security_group]
+    return any(
+        rule.direction == direction and _is_about(rule, cell) and _is_for(rule, cell, others)
+        for group in groups
+        for rule in group.rules
+    )
+
+
+def _is_about(rule: Rule, cell: Cell) -> bool:
+    if rule.ethertype != f"IPv{_version(cell)}":
+        return False
+    protocol = (rule.protocol or "any").lower()
+    if protocol in {"any", "0"}:
+        return True
+    if cell.kind is Kind.SSH:
+        return protocol in _TCP and (rule.port_min or 1) <= (cell.port or 22) <= (rule.port_max or 65535)
+    return protocol in _ICMP and rule.port_min in {None, _ECHO_REQUEST[_version(cell)]}
+
+
+def _is_for(rule: Rule, cell: Cell, others: list[Port]) -> bool:
+    if rule.remote_address_group_id is not None:
+        return False
+    if rule.remote_group_id is not None:
+        return bool(others) and all(rule.remote_group_id in each.security_group_ids for each in others)
+    if rule.remote_prefix is None:
+        return True
+    prefix = ipaddress.ip_network(rule.remote_prefix, strict=False)
+    if prefix.prefixlen == 0:
+        return True
+    addresses = [ipaddress.ip_address(each) for port in others for each in port.addresses]
+    family = [each for each in addresses if each.version == _version(cell)]
+    return bool(family) and all(each in prefix for each in family)
