@@ -16,6 +16,8 @@ from ovnshift.report.matrix import describe
 
 pytestmark = pytest.mark.pre
 SOME = 10
+# Of a large cloud's cells some always flap: guests restart, and busy ones drop a packet.
+FEW = 0.01
 
 
 def _shown(records: list[CellRecord]) -> list[str]:
@@ -89,13 +91,14 @@ def test_closed_ports_are_closed(measured: Baseline, check: Check) -> None:
     )
 
 
-def test_nothing_flaps(measured: Baseline, check: Check) -> None:
-    """Nothing is now so, now so: both sweeps agree, and no packet is lost."""
-    check.demand_none(
-        _shown(measured.with_outcome(Outcome.FLAPPING)),
-        "of the cells flap",
-        remedy="find out why before the window; a cell that flaps proves nothing afterwards",
-    )
+def test_little_flaps(measured: Baseline, check: Check) -> None:
+    """Both sweeps agree and no packet is lost, but with one cell in a hundred at most: where many flap, something is wrong."""
+    flapping = _shown(measured.with_outcome(Outcome.FLAPPING))
+    remedy = "find out why before the window; a cell that flaps proves little afterwards"
+    if len(flapping) <= FEW * len(measured.cells):
+        check.warn_of(flapping, "cells flap", remedy=remedy)
+    else:
+        check.demand_none(flapping, f"of {len(measured.cells)} cells flap", remedy=remedy)
 
 
 def test_the_baseline_is_written(recorded: Recorded, check: Check) -> None:

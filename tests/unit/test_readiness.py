@@ -10,6 +10,9 @@ import pytest
 from fixtures.checks import Check
 from fixtures.cloud import Inventories
 from ovnshift.cloud.topology import AGENT_L3, AGENT_METERING, OWNER_DHCP, Topology
+from ovnshift.connectivity.baseline import Baseline, Identity
+from ovnshift.connectivity.cells import Cell, CellRecord, Endpoint, Kind, Measurement
+from ovnshift.connectivity.cells import Outcome as Cells
 from ovnshift.migration import name_servers
 from ovnshift.ovn import North
 from ovnshift.ovn.rows import DhcpOptions
@@ -18,6 +21,7 @@ from ovnshift.site import Site
 from tests.unit import clouds
 from tests.unit.clouds import Seed
 from tests_post.linuxbridge_to_ovn import test_2_state
+from tests_pre import test_5_baseline
 from tests_pre.linuxbridge_to_ovn import test_1_means, test_2_services, test_3_networks, test_6_afterwards
 
 
@@ -36,6 +40,34 @@ class Recorded(Check):
 
 def changed(**values: object) -> Topology:
     return Seed().topology().model_copy(update=values)
+
+
+def flapping(count: int, of: int) -> Baseline:
+    """A baseline of so many cells, some of which flap."""
+    end = Endpoint(kind="outside", id="edge", name="edge")
+    passed, failed = (Measurement(outcome=each, at="") for each in (Cells.PASSED, Cells.FAILED))
+    records = tuple(
+        CellRecord(
+            cell=Cell(kind=Kind.PING, source=end, target=end, address=f"10.0.{number // 250}.{number % 250}"),
+            measurements=(passed, failed if number < count else passed),
+        )
+        for number in range(of)
+    )
+    identity = Identity(cloud="", identity_endpoint="", region="")
+    return Baseline(identity=identity, begun_at="", ended_at="", sweeps=2, cells=records, host_keys={})
+
+
+@pytest.mark.parametrize(("count", "of", "warned"), [(0, 10, 0), (1, 100, 1), (10, 1000, 10)])
+def test_few_cells_that_flap_are_warned_of(count: int, of: int, warned: int) -> None:
+    check = Recorded()
+    test_5_baseline.test_little_flaps(flapping(count, of), check)
+    assert len(check.objects) == warned
+
+
+@pytest.mark.parametrize(("count", "of"), [(1, 99), (2, 100), (11, 1000)])
+def test_many_cells_that_flap_have_to_be_mended(count: int, of: int) -> None:
+    with pytest.raises(NotReady, match=f"^{count} of {of} cells flap"):
+        test_5_baseline.test_little_flaps(flapping(count, of), Recorded())
 
 
 def test_metering_agents_are_a_warning_and_labels_a_failure() -> None:
