@@ -11,6 +11,7 @@ from fixtures.connectivity import Recorded
 from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import CellRecord, Expectation, Kind, Outcome
 from ovnshift.connectivity.comparison import Fate, compare
+from ovnshift.connectivity.measure import NOWHERE
 from ovnshift.connectivity.silence import BY_GROUPS
 from ovnshift.report.matrix import describe
 
@@ -40,14 +41,28 @@ def test_cells_are_measured(measured: Baseline, check: Check) -> None:
             f"{len(measured.not_covered)} instances and floating IPs have no cell: {_some(measured.not_covered.values())}"
         )
     missing = measured.with_outcome(Outcome.NOT_MEASURED)
-    hard = [each for each in missing if each.cell.kind not in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}]
+    consoles = [each for each in missing if each.cell.kind in {Kind.CONSOLE_DHCP, Kind.CONSOLE_METADATA}]
     check.warn_of(
-        _shown([each for each in missing if each not in hard]),
+        _shown(consoles),
         "cells of console logs say nothing",
         remedy="a log that has rolled over says nothing of the boot; the same is measured from inside where a login is known",
     )
+    nowhere = [each for each in missing if each.last and each.last.detail.startswith(NOWHERE)]
+    check.warn_of(
+        _shown(nowhere),
+        "cells have no vantage, so that nothing is proved of them",
+        remedy="look at these instances by hand before and after; networks with DHCP or a router have a vantage",
+    )
+    # Where nothing answers, and nothing has to, a port's silence says nothing either.
+    silent = {(each.cell.source.id, each.cell.target.id) for each in measured.with_outcome(Outcome.SILENT)}
+    closed = [
+        each
+        for each in missing
+        if each.cell.kind is Kind.CLOSED_PORT and (each.cell.source.id, each.cell.target.id) in silent
+    ]
+    known = {each.cell.id for each in (*consoles, *nowhere, *closed)}
     check.demand_none(
-        _shown(hard),
+        _shown([each for each in missing if each.cell.id not in known]),
         "of the cells could not be measured, so that nothing could be proved of them afterwards",
         remedy="see the reason beside each; logins are in [[guests]] of the site file (login = false where nobody may log in)",
     )

@@ -22,6 +22,8 @@ from ovnshift.site import Guest, Site
 
 METADATA_URL = "http://169.254.169.254/latest/meta-data/instance-id"
 INTERVAL_SECONDS = 0.2
+# Why a cell is not measured that has no vantage, at the beginning of its detail.
+NOWHERE = "no namespace reaches"
 
 Progress = Callable[[int, int, str], None]
 
@@ -86,7 +88,7 @@ class Measurer:
         for cell in from_hosts:
             vantage = where[cell.id]
             if vantage is None:
-                found.measurements[cell.id] = not_measured(f"no namespace reaches {cell.source.label}")
+                found.measurements[cell.id] = not_measured(f"{NOWHERE} {cell.source.label}")
             else:
                 by_host[vantage.host].append(cell)
 

@@ -256,7 +256,7 @@ def test_whom_security_groups_keep_out_need_not_answer(lab: Lab, tmp_path: Path)
     group = demo.network.create_security_group(name="nobody gets in")
     (address,) = [each["ip_address"] for each in port.fixed_ips]
     ping = ("sudo", "ip", "netns", "exec", lab.namespace_of("app"), "ping", "-c", "1", "-W", "1", address)
-    entry = '[[guests]]\ninstance = "vm-app2"\nlogin = false\n\n[[guests]]\n'
+    entry = '[[guests]]\ninstance = "vm-app2"\nlogin = false\nclosed_port = 8080\n\n[[guests]]\n'
     site = changed_site(tmp_path, ("[[guests]]\n", entry))
     try:
         demo.network.update_port(port, security_group_ids=[group.id])
@@ -274,7 +274,14 @@ def test_whom_security_groups_keep_out_need_not_answer(lab: Lab, tmp_path: Path)
         record.cell.id for record in found.cells if record.cell.target.id == server.id and record.cell.kind in JUDGED
     }
     assert silent == to_it
-    assert {record.outcome for record in found.cells if record.cell.id not in silent} == {Outcome.PASSED}
+    others = {
+        record.outcome for record in found.cells if record.cell.id not in silent and record.cell.target.id != server.id
+    }
+    assert others == {Outcome.PASSED}
+    (closed,) = [
+        record for record in found.cells if record.cell.kind is Kind.CLOSED_PORT and record.cell.target.id == server.id
+    ]
+    assert closed.outcome is Outcome.NOT_MEASURED
     assert f"{len(silent)} cells are silent, where security groups let nobody in" in run.output
     wait_until(lambda: lab.ssh("infra1", *ping).returncode == 0, 60)
 
