@@ -13,7 +13,7 @@ from ovnshift.cloud.topology import AGENT_L3, AGENT_METERING, OWNER_DHCP, Topolo
 from ovnshift.connectivity.baseline import Baseline, Identity
 from ovnshift.connectivity.cells import Cell, CellRecord, Endpoint, Kind, Measurement
 from ovnshift.connectivity.cells import Outcome as Cells
-from ovnshift.migration import name_servers
+from ovnshift.migration import guard, name_servers
 from ovnshift.ovn import North
 from ovnshift.ovn.rows import DhcpOptions
 from ovnshift.report.result import CheckResult, NotReady, Outcome
@@ -79,6 +79,18 @@ def test_metering_agents_are_a_warning_and_labels_a_failure() -> None:
     counted = seed.topology().model_copy(update={"metering_labels": ("traffic (1234abcd)",)})
     with pytest.raises(NotReady, match=r"metering label traffic \(1234abcd\)"):
         test_2_services.test_nothing_is_used_that_ovn_lacks(counted, Recorded())
+
+
+@pytest.mark.parametrize(
+    ("status", "named"), [("ACTIVE", False), ("SHUTOFF", False), ("PAUSED", True), ("SUSPENDED", True)]
+)
+def test_instances_that_hold_what_they_have_are_named(status: str, *, named: bool) -> None:
+    seed = Seed()
+    odd = seed.instance("vm-odd", {"10.5.0.50": seed.web}, "compute1", status=status)
+    check = Recorded()
+    test_2_services.test_instances_can_be_stopped_and_started(seed.topology(), check)
+    assert check.objects == ([f"{odd.label} is {status}"] if named else [])
+    assert not named or status in guard.HELD
 
 
 def test_a_zone_that_routers_ask_for_is_named_with_them_and_one_that_nobody_is_in_fails() -> None:

@@ -161,3 +161,16 @@ def test_nobody_else_is_migrating(inventories: Inventories, check: Check) -> Non
         "of the hosts run a sync or a migration now",
         remedy="wait until it has ended, or ask who runs it",
     )
+
+
+def test_instances_can_be_stopped_and_started(topology: Topology, check: Check) -> None:
+    """No instance is paused or suspended: it would come back with what it had of the old driver."""
+    check.warn_of(
+        [
+            f"{instance.label} is {instance.status}"
+            for instance in topology.instances
+            if instance.status in {"PAUSED", "SUSPENDED"}
+        ],
+        "instances are paused or suspended; the window does not open while one is",
+        remedy="openstack server unpause or resume before the window, and stop it if it is not to run",
+    )
