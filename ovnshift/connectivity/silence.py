@@ -8,7 +8,7 @@ nobody lets everybody in, no rule lets nobody in, and ports without port securit
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ovnshift.cloud.topology import Port, Rule, Topology
 from ovnshift.connectivity.cells import Cell, Kind
@@ -26,39 +26,23 @@ _ECHO_REQUEST = {4: 8, 6: 128}
 
 def reasons(topology: Topology, site: Site, cells: Iterable[Cell]) -> dict[str, str]:
     """Why cells may be silent, by their id; nothing of those that have to answer."""
+    groups = Groups(topology)
     found = {}
     for cell in cells:
         if cell.kind not in JUDGED:
             continue
-        port = _target(topology, cell)
+        port = groups.target(cell)
         if port is not None and not port.of_instance:
             found[cell.id] = NOBODYS
-        elif not lets_in(topology, cell):
+        elif not groups.lets_in(cell):
             found[cell.id] = BY_GROUPS
-        elif (guest := _guest(topology, site, cell)) is not None and guest.silent:
+        elif port is not None and (guest := _guest(topology, site, port)) is not None and guest.silent:
             found[cell.id] = BY_SITE_FILE
     return found
 
 
-def lets_in(topology: Topology, cell: Cell) -> bool:
-    """Whether security groups let a cell's packets out at its source and in at its target, for certain.
-
-    Whose address is not known (that of the outside, or behind a router's NAT) is let in by rules for everybody only. A target
-    that is no instance's lets everybody in.
-    """
-    target = _target(topology, cell)
-    sources = _sources(topology, cell)
-    natted = target is None or cell.target.kind == "floating IP" or cell.source.kind == "outside"
-    if target is not None and not _passes(topology, target, "ingress", cell, [] if natted else sources):
-        return False
-    leaving = [each for each in sources if _family(each, cell)] if cell.source.kind == "instance" else []
-    others = [] if natted or target is None else [target]
-    return all(_passes(topology, each, "egress", cell, others) for each in leaving)
-
-
-def _guest(topology: Topology, site: Site, cell: Cell) -> Guest | None:
-    port = _target(topology, cell)
-    instance = topology.instance.get(port.device_id) if port else None
+def _guest(topology: Topology, site: Site, port: Port) -> Guest | None:
+    instance = topology.instance.get(port.device_id)
     if instance is None:
         return None
     project = topology.project.get(instance.project_id)
@@ -70,45 +54,67 @@ def _guest(topology: Topology, site: Site, cell: Cell) -> Guest | None:
     )
 
 
-def _target(topology: Topology, cell: Cell) -> Port | None:
-    if cell.target.kind == "floating IP":
-        floating_ip = topology.floating_ip.get(cell.target.id)
-        return topology.port.get(floating_ip.port_id or "") if floating_ip else None
-    if cell.target.kind != "instance":
-        return None
-    ports = topology.ports_of_instance.get(cell.target.id, ())
-    return next((each for each in ports if cell.address in each.addresses), None)
+class Groups:
+    """What a cloud's security groups say of cells.
 
+    Args:
+        topology: the cloud.
+    """
 
-def _sources(topology: Topology, cell: Cell) -> list[Port]:
-    """The ports that its packets may come from: of a network's namespace, the agents' and routers' on it."""
-    if cell.source.kind == "instance":
-        return list(topology.ports_of_instance.get(cell.source.id, ()))
-    return [
-        each
-        for each in topology.ports
-        if each.network_id == cell.source.id and each.device_owner.startswith("network:") and each.addresses
-    ]
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        # From its namespaces, packets come from the agents' and routers' addresses.
+        self._of_networks: dict[str, list[Port]] = {}
+        for port in topology.ports:
+            if port.device_owner.startswith("network:") and port.addresses:
+                self._of_networks.setdefault(port.network_id, []).append(port)
+
+    def lets_in(self, cell: Cell) -> bool:
+        """Whether a cell's packets are let out at its source and in at its target, for certain.
+
+        Whose address is not known (that of the outside, or behind a router's NAT) is let in by rules for everybody only. A target
+        that is no instance's lets everybody in.
+        """
+        target = self.target(cell)
+        from_instance = cell.source.kind == "instance"
+        known = self._topology.ports_of_instance if from_instance else self._of_networks
+        sources = list(known.get(cell.source.id, ()))
+        natted = target is None or cell.target.kind == "floating IP" or cell.source.kind == "outside"
+        if target is not None and not self._passes(target, "ingress", cell, [] if natted else sources):
+            return False
+        leaving = [each for each in sources if _has_family(each, cell)] if from_instance else []
+        others = [] if natted or target is None else [target]
+        return all(self._passes(each, "egress", cell, others) for each in leaving)
+
+    def target(self, cell: Cell) -> Port | None:
+        """The port that a cell's packets arrive at."""
+        if cell.target.kind == "floating IP":
+            floating_ip = self._topology.floating_ip.get(cell.target.id)
+            return self._topology.port.get(floating_ip.port_id or "") if floating_ip else None
+        if cell.target.kind != "instance":
+            return None
+        ports = self._topology.ports_of_instance.get(cell.target.id, ())
+        return next((each for each in ports if cell.address in each.addresses), None)
+
+    def _passes(self, port: Port, direction: str, cell: Cell, others: Sequence[Port]) -> bool:
+        """Whether one of a port's rules lets a cell's packets pass, whichever of the other ports they come from or go to."""
+        if not port.port_security:
+            return True
+        known = self._topology.security_group
+        return any(
+            rule.direction == direction and _is_about(rule, cell) and _is_for(rule, cell, others)
+            for id_ in port.security_group_ids
+            if id_ in known
+            for rule in known[id_].rules
+        )
 
 
 def _version(cell: Cell) -> int:
     return 6 if ":" in cell.address else 4
 
 
-def _family(port: Port, cell: Cell) -> bool:
+def _has_family(port: Port, cell: Cell) -> bool:
     return any((":" in address) == (":" in cell.address) for address in port.addresses)
-
-
-def _passes(topology: Topology, port: Port, direction: str, cell: Cell, others: list[Port]) -> bool:
-    """Whether one of a port's rules lets a cell's packets pass, whichever of the other ports they come from or go to."""
-    if not port.port_security:
-        return True
-    groups = [topology.security_group[id_] for id_ in port.security_group_ids if id_ in topology.security_group]
-    return any(
-        rule.direction == direction and _is_about(rule, cell) and _is_for(rule, cell, others)
-        for group in groups
-        for rule in group.rules
-    )
 
 
 def _is_about(rule: Rule, cell: Cell) -> bool:
@@ -122,7 +128,7 @@ def _is_about(rule: Rule, cell: Cell) -> bool:
     return protocol in _ICMP and rule.port_min in {None, _ECHO_REQUEST[_version(cell)]}
 
 
-def _is_for(rule: Rule, cell: Cell, others: list[Port]) -> bool:
+def _is_for(rule: Rule, cell: Cell, others: Sequence[Port]) -> bool:
     if rule.remote_address_group_id is not None:
         return False
     if rule.remote_group_id is not None:

@@ -94,14 +94,14 @@ EVERYBODY, ICMP, SSH = rule(), rule(protocol="icmp"), rule(protocol="tcp", port_
 )
 def test_who_is_let_in_for_certain(rules: tuple[Rule, ...], source: str, kind: Kind, *, lets_in: bool) -> None:
     topology = cloud(*rules)
-    assert silence.lets_in(topology, cell(topology, source, kind)) == lets_in
+    assert silence.Groups(topology).lets_in(cell(topology, source, kind)) == lets_in
 
 
 def test_without_port_security_everybody_is_let_in_and_with_it_and_no_group_nobody() -> None:
     topology = cloud(port_security=False)
-    assert silence.lets_in(topology, cell(topology, "vm-app1"))
+    assert silence.Groups(topology).lets_in(cell(topology, "vm-app1"))
     topology = cloud(EVERYBODY, group=False)
-    assert not silence.lets_in(topology, cell(topology, "network"))
+    assert not silence.Groups(topology).lets_in(cell(topology, "network"))
 
 
 def test_what_is_no_instances_port_is_let_in_and_what_may_not_leave_is_silent() -> None:
@@ -109,8 +109,8 @@ def test_what_is_no_instances_port_is_let_in_and_what_may_not_leave_is_silent() 
     out = cell(topology, "vm-app1").model_copy(
         update={"target": Endpoint(kind="outside", id="192.0.2.1", name="outside"), "address": "192.0.2.1"}
     )
-    assert silence.lets_in(topology, out)
-    assert not silence.lets_in(cloud(EVERYBODY), out)
+    assert silence.Groups(topology).lets_in(out)
+    assert not silence.Groups(cloud(EVERYBODY)).lets_in(out)
 
 
 def site(**guest: object) -> Site:
