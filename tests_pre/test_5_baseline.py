@@ -9,10 +9,10 @@ import pytest
 from fixtures.checks import Check
 from fixtures.connectivity import Recorded
 from ovnshift.connectivity.baseline import Baseline
-from ovnshift.connectivity.cells import CellRecord, Expectation, Kind, Outcome
+from ovnshift.connectivity.cells import Cell, CellRecord, Expectation, Kind, Outcome
 from ovnshift.connectivity.comparison import Fate, compare
 from ovnshift.connectivity.measure import NOWHERE
-from ovnshift.connectivity.silence import BY_GROUPS
+from ovnshift.connectivity.silence import BY_GROUPS, BY_SITE_FILE, NOBODYS
 from ovnshift.report.matrix import describe
 
 pytestmark = pytest.mark.pre
@@ -78,14 +78,15 @@ def test_instances_are_reached(measured: Baseline, check: Check) -> None:
         remedy="mend them, or stop those instances; what fails now can't be told from what the migration breaks. Of guests that "
         "answer no ICMP or SSH on purpose say so: silent = true in [[guests]] of the site file",
     )
-    silent = measured.with_outcome(Outcome.SILENT)
-    by_groups = sum(each.may_be_silent == BY_GROUPS for each in silent)
-    if by_groups:
-        check.note(f"{by_groups} cells are silent, where security groups let nobody in")
+    silent: dict[str, list[Cell]] = {why: [] for why in (BY_GROUPS, NOBODYS, BY_SITE_FILE)}
+    for each in measured.with_outcome(Outcome.SILENT):
+        silent[each.may_be_silent].append(each.cell)
+    if silent[BY_GROUPS]:
+        check.note(f"{len(silent[BY_GROUPS])} cells are silent, where security groups let nobody in")
+    if silent[NOBODYS]:
+        check.note(f"{len(silent[NOBODYS])} cells are silent, to floating IPs of addresses that are no instance's own")
     check.warn_of(
-        sorted(
-            {f"{each.cell.target.label} at {each.cell.address}" for each in silent if each.may_be_silent != BY_GROUPS}
-        ),
+        sorted({f"{each.target.label} at {each.address}" for each in silent[BY_SITE_FILE]}),
         "guests that may be silent don't answer everything that they let in, so that less is proved of them",
         remedy="nothing, if that is known of them: [[guests]] of the site file says silent = true",
     )
