@@ -10,6 +10,7 @@ import pytest
 from fixtures.checks import Check
 from fixtures.cloud import Inventories
 from ovnshift.cloud.topology import AGENT_L3, AGENT_METERING, OWNER_DHCP, Topology
+from ovnshift.connectivity import silence
 from ovnshift.connectivity.baseline import Baseline, Identity
 from ovnshift.connectivity.cells import Cell, CellRecord, Endpoint, Kind, Measurement
 from ovnshift.connectivity.cells import Outcome as Cells
@@ -55,6 +56,24 @@ def flapping(count: int, of: int) -> Baseline:
     )
     identity = Identity(cloud="", identity_endpoint="", region="")
     return Baseline(identity=identity, begun_at="", ended_at="", sweeps=2, cells=records, host_keys={})
+
+
+@pytest.mark.parametrize(
+    ("why", "named"), [(silence.BY_GROUPS, False), (silence.NOBODYS, False), (silence.BY_SITE_FILE, True)]
+)
+def test_who_need_not_answer_stands_in_nobodys_way(why: str, *, named: bool) -> None:
+    failing = flapping(0, 3)
+    record = failing.cells[0]
+    failed = record.measurements[0].model_copy(update={"outcome": Cells.FAILED})
+    silent = record.model_copy(update={"measurements": (failed, failed), "may_be_silent": why})
+    check = Recorded()
+    test_5_baseline.test_instances_are_reached(
+        failing.model_copy(update={"cells": (silent, *failing.cells[1:])}), check
+    )
+    assert bool(check.objects) == named
+    loud = silent.model_copy(update={"may_be_silent": ""})
+    with pytest.raises(NotReady, match="1 of the cells fail before anything was migrated"):
+        test_5_baseline.test_instances_are_reached(failing.model_copy(update={"cells": (loud,)}), Recorded())
 
 
 @pytest.mark.parametrize(("count", "of", "warned"), [(0, 10, 0), (1, 100, 1), (10, 1000, 10)])
