@@ -17,7 +17,7 @@ from ovnshift.connectivity.outage import Chapter, NotWatched, Outage
 from ovnshift.journal import Entry
 from ovnshift.names import printable
 from ovnshift.report import window
-from ovnshift.report.matrix import FATES, SYMBOLS, describe, picture
+from ovnshift.report.matrix import FATES, QUIET, SYMBOLS, describe, picture
 from ovnshift.report.result import CheckResult, Verdict
 from ovnshift.report.text import duration
 
@@ -88,7 +88,8 @@ def comparison(
         evidence: what was collected, titles with texts, by the cause of a group.
     """
     view = window.compared(comparison, before, after, network_of, evidence or {})
-    return _environment().get_template("comparison.html").render(view=view, symbols=SYMBOLS, fates=FATES)
+    marks = {fate: symbol for fate, symbol in FATES.items() if fate not in QUIET}
+    return _environment().get_template("comparison.html").render(view=view, symbols=SYMBOLS, marks=marks)
 
 
 def steps(entries: Sequence[Entry], now: datetime.datetime | None = None) -> str:
