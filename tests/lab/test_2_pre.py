@@ -253,6 +253,8 @@ def test_whom_security_groups_keep_out_need_not_answer(lab: Lab, tmp_path: Path)
     demo = lab.cloud("demo")
     server = demo.compute.find_server("vm-app2", ignore_missing=False)
     (port,) = demo.network.ports(device_id=server.id)
+    # What is updated is changed in place.
+    groups = list(port.security_group_ids)
     group = demo.network.create_security_group(name="nobody gets in")
     (address,) = [each["ip_address"] for each in port.fixed_ips]
     ping = ("sudo", "ip", "netns", "exec", lab.namespace_of("app"), "ping", "-c", "1", "-W", "1", address)
@@ -263,7 +265,7 @@ def test_whom_security_groups_keep_out_need_not_answer(lab: Lab, tmp_path: Path)
         wait_until(lambda: lab.ssh("infra1", *ping).returncode != 0, 60)
         run = run_phase("-m", "pre", f"--site={site}", change=f"{CHANGE}-silent")
     finally:
-        demo.network.update_port(port, security_group_ids=port.security_group_ids)
+        demo.network.update_port(port, security_group_ids=groups)
         demo.network.delete_security_group(group)
     found = baselines.read(run.reports / "baseline.json")
     shutil.rmtree(run.reports)
