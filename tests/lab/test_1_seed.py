@@ -119,7 +119,21 @@ def test_icmp_between_guests(lab: Lab, source: str, target: str) -> None:
     with Guest(lab, BY_NAME[source]) as guest:
         code, output = guest.run(f"ping -c2 -W3 {BY_NAME[target].address}")
     assert code == 0, output
-    assert "0% packet loss" in output
+    assert ", 0% packet loss" in output
+
+
+def test_each_end_of_a_tunnel_knows_the_others(lab: Lab) -> None:
+    addresses = {each.name: each.tunnel_address for each in blueprint.HOSTS if each.has_tunnel}
+    ends: dict[str, dict[str, set[str]]] = {}
+    for host in addresses:
+        for link in json.loads(lab.ssh(host, "ip", "-json", "link", "show", "type", "vxlan").stdout or "[]"):
+            table = json.loads(lab.ssh(host, "bridge", "-json", "fdb", "show", "dev", link["ifname"]).stdout)
+            floods = {row["dst"] for row in table if row["mac"] == "00:00:00:00:00:00"}
+            ends.setdefault(link["ifname"], {})[host] = floods
+    assert len(ends) >= len(blueprint.TENANT_NETWORKS)
+    for name, knows in ends.items():
+        for host, known in knows.items():
+            assert {addresses[each] for each in knows if each != host} <= known, f"{name} on {host}"
 
 
 def test_icmp_from_a_guest_to_a_floating_ip(lab: Lab) -> None:
