@@ -127,7 +127,7 @@ def test_each_end_of_a_tunnel_knows_the_others(lab: Lab) -> None:
     ends: dict[str, dict[str, set[str]]] = {}
     for host in addresses:
         for link in json.loads(lab.ssh(host, "ip", "-json", "link", "show", "type", "vxlan").stdout or "[]"):
-            table = json.loads(lab.ssh(host, "bridge", "-json", "fdb", "show", "dev", link["ifname"]).stdout)
+            table = json.loads(lab.ssh(host, "sudo", "bridge", "-json", "fdb", "show", "dev", link["ifname"]).stdout)
             floods = {row["dst"] for row in table if row["mac"] == "00:00:00:00:00:00"}
             ends.setdefault(link["ifname"], {})[host] = floods
     assert len(ends) >= len(blueprint.TENANT_NETWORKS)
