@@ -12,7 +12,7 @@ from ovnshift.connectivity.baseline import Baseline
 from ovnshift.connectivity.cells import Cell, CellRecord, Expectation, Kind, Outcome
 from ovnshift.connectivity.comparison import Fate, compare
 from ovnshift.connectivity.measure import NOWHERE
-from ovnshift.connectivity.silence import BY_GROUPS, BY_SITE_FILE, NOBODYS
+from ovnshift.connectivity.silence import BY_GROUPS, BY_SITE_FILE, NOBODYS, PERHAPS_BY_GROUPS
 from ovnshift.report.matrix import describe
 
 pytestmark = pytest.mark.pre
@@ -78,11 +78,13 @@ def test_instances_are_reached(measured: Baseline, check: Check) -> None:
         remedy="mend them, or stop those instances; what fails now can't be told from what the migration breaks. Of guests that "
         "answer no ICMP or SSH on purpose say so: silent = true in [[guests]] of the site file",
     )
-    silent: dict[str, list[Cell]] = {why: [] for why in (BY_GROUPS, NOBODYS, BY_SITE_FILE)}
+    silent: dict[str, list[Cell]] = {why: [] for why in (BY_GROUPS, PERHAPS_BY_GROUPS, NOBODYS, BY_SITE_FILE)}
     for each in measured.with_outcome(Outcome.SILENT):
         silent[each.may_be_silent].append(each.cell)
     if silent[BY_GROUPS]:
         check.note(f"{len(silent[BY_GROUPS])} cells are silent, where security groups let nobody in")
+    if silent[PERHAPS_BY_GROUPS]:
+        check.note(f"{len(silent[PERHAPS_BY_GROUPS])} cells are silent, where it depends on the address who is let in")
     if silent[NOBODYS]:
         check.note(f"{len(silent[NOBODYS])} cells are silent, to floating IPs of addresses that are no instance's own")
     check.warn_of(

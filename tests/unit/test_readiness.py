@@ -59,7 +59,13 @@ def flapping(count: int, of: int) -> Baseline:
 
 
 @pytest.mark.parametrize(
-    ("why", "named"), [(silence.BY_GROUPS, False), (silence.NOBODYS, False), (silence.BY_SITE_FILE, True)]
+    ("why", "named"),
+    [
+        (silence.BY_GROUPS, False),
+        (silence.PERHAPS_BY_GROUPS, False),
+        (silence.NOBODYS, False),
+        (silence.BY_SITE_FILE, True),
+    ],
 )
 def test_who_need_not_answer_stands_in_nobodys_way(why: str, *, named: bool) -> None:
     failing = flapping(0, 3)

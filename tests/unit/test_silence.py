@@ -13,13 +13,14 @@ from ovnshift.connectivity.cells import Cell, Endpoint, Kind, Measurement, Outco
 from ovnshift.connectivity.comparison import Fate, compare
 from ovnshift.connectivity.measure import Sweep
 from ovnshift.connectivity.plan import Plan
-from ovnshift.connectivity.silence import BY_SITE_FILE
+from ovnshift.connectivity.silence import BY_SITE_FILE, Certainty
 from ovnshift.site import Guest, Site
 from tests.unit import clouds
 from tests.unit.clouds import Seed
 
 GROUP = "99999999-0000-0000-0000-000000000001"
 OUT = Rule(id="out", direction="egress", ethertype="IPv4")
+NO, PERHAPS, YES = Certainty
 ANYBODY = {"ethertype": "IPv4", "direction": "ingress"}
 
 
@@ -66,42 +67,60 @@ EVERYBODY, ICMP, SSH = rule(), rule(protocol="icmp"), rule(protocol="tcp", port_
 @pytest.mark.parametrize(
     ("rules", "source", "kind", "lets_in"),
     [
-        ((EVERYBODY,), "network", Kind.PING, True),
-        ((ICMP,), "network", Kind.PING, True),
-        ((ICMP,), "outside", Kind.PING, True),
-        ((ICMP,), "network", Kind.SSH, False),
-        ((SSH,), "network", Kind.SSH, True),
-        ((SSH,), "network", Kind.PING_WHOLE, False),
-        ((rule(protocol="6", port_min=1, port_max=1024),), "network", Kind.SSH, True),
-        ((rule(protocol="tcp", port_min=80, port_max=80),), "network", Kind.SSH, False),
-        ((rule(protocol="1", port_min=8, port_max=0),), "network", Kind.PING, True),
-        ((rule(protocol="icmp", port_min=0),), "network", Kind.PING, False),
-        ((rule(ethertype="IPv6"),), "network", Kind.PING, False),
-        ((rule(direction="egress"),), "network", Kind.PING, False),
-        ((), "network", Kind.PING, False),
-        ((rule(remote_prefix="0.0.0.0/0"),), "outside", Kind.SSH, True),
-        ((rule(remote_prefix="10.5.0.0/24"),), "network", Kind.PING, True),
-        ((rule(remote_prefix="203.0.113.0/24"),), "network", Kind.PING, False),
-        ((rule(remote_prefix="10.5.0.0/24"),), "outside", Kind.PING, False),
-        ((rule(remote_group_id=GROUP),), "network", Kind.PING, False),
-        ((rule(remote_group_id=GROUP), OUT), "vm-app1", Kind.PING, True),
-        ((rule(remote_group_id=GROUP),), "vm-app1", Kind.PING, False),
-        ((rule(remote_group_id="another"), OUT), "vm-app1", Kind.PING, False),
-        ((rule(remote_address_group_id="addresses"), OUT), "vm-app1", Kind.PING, False),
-        ((rule(remote_prefix="172.25.0.0/24"), OUT), "vm-app1", Kind.SSH, True),
-        ((EVERYBODY, rule(direction="egress", protocol="tcp", port_min=443, port_max=443)), "vm-app1", Kind.SSH, False),
+        ((EVERYBODY,), "network", Kind.PING, YES),
+        ((ICMP,), "network", Kind.PING, YES),
+        ((ICMP,), "outside", Kind.PING, YES),
+        ((ICMP,), "network", Kind.SSH, NO),
+        ((SSH,), "network", Kind.SSH, YES),
+        ((SSH,), "network", Kind.PING_WHOLE, NO),
+        ((rule(protocol="6", port_min=1, port_max=1024),), "network", Kind.SSH, YES),
+        ((rule(protocol="tcp", port_min=80, port_max=80),), "network", Kind.SSH, NO),
+        ((rule(protocol="1", port_min=8, port_max=0),), "network", Kind.PING, YES),
+        ((rule(protocol="icmp", port_min=0),), "network", Kind.PING, NO),
+        ((rule(ethertype="IPv6"),), "network", Kind.PING, NO),
+        ((rule(direction="egress"),), "network", Kind.PING, NO),
+        ((), "network", Kind.PING, NO),
+        ((rule(remote_prefix="0.0.0.0/0"),), "outside", Kind.SSH, YES),
+        ((rule(remote_prefix="10.5.0.0/24"),), "network", Kind.PING, YES),
+        ((rule(remote_prefix="203.0.113.0/24"),), "network", Kind.PING, NO),
+        ((rule(remote_prefix="10.5.0.0/24"),), "outside", Kind.PING, PERHAPS),
+        ((rule(remote_group_id=GROUP),), "network", Kind.PING, NO),
+        ((rule(remote_group_id=GROUP), OUT), "vm-app1", Kind.PING, YES),
+        ((rule(remote_group_id=GROUP),), "vm-app1", Kind.PING, NO),
+        ((rule(remote_group_id="another"), OUT), "vm-app1", Kind.PING, NO),
+        ((rule(remote_address_group_id="addresses"), OUT), "vm-app1", Kind.PING, PERHAPS),
+        ((rule(remote_group_id=GROUP),), "outside", Kind.PING, PERHAPS),
+        ((rule(remote_group_id=GROUP), EVERYBODY), "outside", Kind.PING, YES),
+        ((rule(remote_prefix="172.25.0.0/24"), OUT), "vm-app1", Kind.SSH, YES),
+        ((EVERYBODY, rule(direction="egress", protocol="tcp", port_min=443, port_max=443)), "vm-app1", Kind.SSH, NO),
     ],
 )
-def test_who_is_let_in_for_certain(rules: tuple[Rule, ...], source: str, kind: Kind, *, lets_in: bool) -> None:
+def test_who_is_let_in_for_certain(rules: tuple[Rule, ...], source: str, kind: Kind, *, lets_in: Certainty) -> None:
     topology = cloud(*rules)
-    assert silence.Groups(topology).lets_in(cell(topology, source, kind)) == lets_in
+    assert silence.Groups(topology).lets_in(cell(topology, source, kind)) is lets_in
+
+
+def test_of_an_agents_and_a_routers_address_nobody_knows_which_one_it_is() -> None:
+    topology = cloud(rule(remote_prefix="10.5.0.1/32"))
+    ping = cell(topology, "network")
+    (router,) = (each for each in topology.ports if each.addresses == ("10.5.0.1",))
+    agent = router.model_copy(
+        update={
+            "id": "agent",
+            "device_owner": "network:dhcp",
+            "fixed_ips": (router.fixed_ips[0].model_copy(update={"ip_address": "10.5.0.2"}),),
+        }
+    )
+    assert silence.Groups(topology).lets_in(ping) is YES
+    both = topology.model_copy(update={"ports": (*topology.ports, agent)})
+    assert silence.Groups(both).lets_in(ping) is PERHAPS
 
 
 def test_without_port_security_everybody_is_let_in_and_with_it_and_no_group_nobody() -> None:
     topology = cloud(port_security=False)
-    assert silence.Groups(topology).lets_in(cell(topology, "vm-app1"))
+    assert silence.Groups(topology).lets_in(cell(topology, "vm-app1")) is YES
     topology = cloud(EVERYBODY, group=False)
-    assert not silence.Groups(topology).lets_in(cell(topology, "network"))
+    assert silence.Groups(topology).lets_in(cell(topology, "network")) is NO
 
 
 def test_what_is_no_instances_port_is_let_in_and_what_may_not_leave_is_silent() -> None:
@@ -109,8 +128,8 @@ def test_what_is_no_instances_port_is_let_in_and_what_may_not_leave_is_silent() 
     out = cell(topology, "vm-app1").model_copy(
         update={"target": Endpoint(kind="outside", id="192.0.2.1", name="outside"), "address": "192.0.2.1"}
     )
-    assert silence.Groups(topology).lets_in(out)
-    assert not silence.Groups(cloud(EVERYBODY)).lets_in(out)
+    assert silence.Groups(topology).lets_in(out) is YES
+    assert silence.Groups(cloud(EVERYBODY)).lets_in(out) is NO
 
 
 def site(**guest: object) -> Site:
@@ -168,6 +187,7 @@ def test_who_answers_small_packets_has_to_answer_whole_ones() -> None:
 
 
 CLOSED, OPEN = cloud(), cloud(EVERYBODY)
+DEPENDS = cloud(rule(remote_address_group_id="addresses"))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +195,9 @@ CLOSED, OPEN = cloud(), cloud(EVERYBODY)
     [
         (CLOSED, CLOSED, False, False, Fate.STILL_SILENT),
         (CLOSED, CLOSED, False, True, Fate.NEWLY_OPEN),
+        (DEPENDS, DEPENDS, False, False, Fate.STILL_SILENT),
+        # A guest that boots, say: no rule says that it is to be out of reach.
+        (DEPENDS, DEPENDS, False, True, Fate.RECOVERED),
         # Somebody opened the group meanwhile.
         (CLOSED, OPEN, False, True, Fate.RECOVERED),
         (CLOSED, OPEN, False, False, Fate.STILL_SILENT),
