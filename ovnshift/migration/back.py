@@ -6,10 +6,12 @@ Chapters run in the opposite order, but that networks have their MTU before agen
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from ovnshift.cloud.topology import OWNER_HA_INTERFACE, OWNER_METADATA, Instance, Topology
+from ovnshift.connectivity import tunnel_ends
 from ovnshift.database import restoration
 from ovnshift.database.connection import connect
 from ovnshift.database.conversion import RowChange
@@ -629,6 +631,53 @@ class StartOnLinuxBridge(Step):
             if f"tap{port.id[:11]}" not in links or f"master brq{port.network_id[:11]}" not in links:
                 return f"tap{port.id[:11]} is not in brq{port.network_id[:11]} on {host}"
         return None
+
+
+class TunnelEnds(Step):
+    """Hosts know each other at the ends of the networks' tunnels: agents that are told of many at once lose some of them."""
+
+    chapter = START
+    key = "tunnels"
+    title = "see that LinuxBridge agents know all ends of each network's tunnel"
+    settled_by = (f"{START}/answers",)
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._added: Sequence[tunnel_ends.Unknown] = ()
+
+    def plan(self) -> list[str]:
+        entry = f"{tunnel_ends.EVERYBODY} dev {tunnel_ends.PREFIX}… dst ADDRESS"
+        return [f"bridge fdb append {entry}, for each end that an agent was told of and lost"]
+
+    @functools.cached_property
+    def _topology(self) -> Topology:
+        return self._window.discover()
+
+    def _look(self) -> tunnel_ends.Ends:
+        return tunnel_ends.look(self._topology, self._window.fleet)
+
+    def is_done(self) -> bool:
+        return not self._look().unknown
+
+    def do(self, found: Any) -> None:
+        del found
+        self._added = self._look().unknown
+        tunnel_ends.add(self._window.fleet, self._added)
+
+    def prove(self) -> list[str]:
+        ends = self._look()
+        if ends.unknown:
+            raise NotReady(
+                Finding(
+                    "ends of tunnels are not known where they should be",
+                    tuple(map(str, ends.unknown)),
+                    "see the LinuxBridge agents' logs there, and run this again",
+                )
+            )
+        return [
+            *(f"an agent had lost it: {each}" for each in self._added),
+            f"{ends.networks} networks: each host with a port of one knows all others, by its forwarding table",
+        ]
 
 
 def started_again(window: Window, journal: Journal) -> list[StartOnLinuxBridge]:

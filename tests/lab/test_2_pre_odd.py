@@ -18,6 +18,7 @@ from lab import blueprint
 from ovnshift import cloud, site
 from ovnshift.cloud import CloudError, Topology, discovery
 from ovnshift.connectivity import plan as plans
+from ovnshift.connectivity import tunnel_ends
 from ovnshift.connectivity.cells import Kind, Measurement, Outcome
 from ovnshift.connectivity.measure import Measurer
 from ovnshift.connectivity.plan import Plan, Vantages
@@ -99,6 +100,39 @@ def test_two_instances_of_one_unpleasant_name_stay_apart(lab: Lab, fleet: Fleet,
     assert "no namespace reaches" in by_instance[without].detail
     lost = Vantages(topology, {}, fleet.site).lost_afterwards(mine)
     assert {cell.id for cell in mine if cell.kind is Kind.SSH and cell.target.id == without} <= set(lost)
+
+
+def test_an_end_of_a_tunnel_that_an_agent_lost_is_named_and_added(lab: Lab, fleet: Fleet) -> None:
+    topology = cloud.discover(lab.cloud(), "lab")
+    whole = tunnel_ends.look(topology, fleet)
+    assert whole.networks >= len(blueprint.TENANT_NETWORKS)
+    assert whole.unknown == ()
+    network = next(each for each in topology.networks if each.name == "web")
+    interface = f"vxlan-{network.segments[0].segmentation_id}"
+    (target,) = (each for each in blueprint.INSTANCES if each.name == "vm-web2")
+    (compute,) = (each for each in blueprint.HOSTS if each.name == target.hypervisor)
+    inside = ("sudo", "ip", "netns", "exec", lab.namespace_of("web"))
+
+    def reached() -> bool:
+        """By who has to ask for its MAC address, of everybody."""
+        assert lab.ssh("infra1", *inside, "ip", "neigh", "flush", "all").returncode == 0
+        return lab.ssh("infra1", *inside, "ping", "-c1", "-W2", target.address).returncode == 0
+
+    entry = (tunnel_ends.EVERYBODY, "dev", interface, "dst", compute.tunnel_address)
+    assert reached()
+    assert lab.ssh("infra1", "sudo", "bridge", "fdb", "del", *entry).returncode == 0
+    try:
+        (unknown,) = tunnel_ends.look(topology, fleet).unknown
+        assert (unknown.host, unknown.other) == ("infra1", compute.name)
+        assert unknown.command == ("bridge", "fdb", "append", *entry)
+        assert not reached()
+        tunnel_ends.add(fleet, [unknown])
+        assert tunnel_ends.look(topology, fleet) == whole
+        assert reached()
+        # What an agent has added meanwhile is no error.
+        tunnel_ends.add(fleet, [unknown])
+    finally:
+        lab.ssh("infra1", "sudo", "bridge", "fdb", "append", *entry)
 
 
 def test_an_api_that_answers_500_now_and_then_is_asked_again(lab: Lab, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from fixtures.checks import Check
 from fixtures.cloud import Inventories
 from ovnshift.cloud import Topology
 from ovnshift.cloud import topology as words
+from ovnshift.connectivity import tunnel_ends
 from ovnshift.hosts import Fleet
 from ovnshift.hosts.release import FIRST, LAST, neutron_release
 from ovnshift.site import Site
@@ -52,6 +53,18 @@ def test_every_host_has_its_agents(topology: Topology, site: Site, check: Check)
     )
     for name in sorted({agent.name for agent in topology.agents}):
         check.note(f"{len(topology.agents_of(name))} of {name}: {', '.join(a.host for a in topology.agents_of(name))}")
+
+
+def test_agents_know_all_ends_of_tunnels(topology: Topology, fleet: Fleet, check: Check) -> None:
+    """Every host with a port of a network knows all others at the ends of its tunnel; else instances don't find each other."""
+    ends = tunnel_ends.look(topology, fleet)
+    check.warn_of(
+        [str(each) for each in ends.unknown],
+        "ends of tunnels are not known to a host, so that instances there don't find each other",
+        remedy="run what is in brackets on the host: its agent was told, and lost it; or the window mends it, and post calls "
+        "what fails now recovered",
+    )
+    check.note(f"{ends.networks} networks with tunnels")
 
 
 def test_services_run_with_their_configuration(inventories: Inventories, check: Check) -> None:

@@ -19,6 +19,12 @@ def test_instances_are_started(run: Run, window: Window, journal: Journal) -> No
 
 
 @pytest.mark.goes_on
+def test_agents_know_all_ends_of_tunnels(run: Run, window: Window) -> None:
+    """Every host knows all others at the ends of its networks' tunnels: agents that start all at once lose some."""
+    run(back.TunnelEnds(window))
+
+
+@pytest.mark.goes_on
 def test_everything_answers_again(run: Run, window: Window, journal: Journal) -> None:
     """Every instance and floating IP that answered before answers again: guests take a while to boot."""
     run([EverythingAnswers(window, back.START)] if back.started_again(window, journal) else [], what="of the addresses")
